@@ -1,0 +1,92 @@
+/**
+ * The typed face of the native addon. It moves, maps, waits and hashes bytes; it decides nothing.
+ * Every call checks its arguments and throws a TypeError or RangeError that names the bad one; a failed
+ * system call throws an Error with `code` (errno name), `syscall` and `errno`, as Node's own do.
+ */
+import { createRequire } from 'node:module';
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+export interface ReceivedMessage {
+  /** Bytes written into the caller's buffer; 0 when the peer has hung up. */
+  readonly bytes: number;
+  /** File descriptors that came along; the caller owns and closes them. */
+  readonly fds: readonly number[];
+}
+
+export interface NativeBinding {
+  /** Anonymous shared memory, zeroed (memfd_create, sealed against shrinking). Returns its file descriptor. */
+  memoryCreate(name: string, bytes: number): number;
+  /**
+   * Maps `bytes` from `offsetBytes` (a multiple of 4096) of `fd`, shared. The fd may be closed afterwards.
+   * The mapping ends with `memoryUnmap` or when the buffer is collected.
+   */
+  memoryMap(fd: number, offsetBytes: number, bytes: number, writable: boolean): ArrayBuffer;
+  /** Ends a mapping at once; the buffer is detached. */
+  memoryUnmap(buffer: ArrayBuffer): void;
+
+  /** CRC-32C (Castagnoli, reflected, as in RFC 3720) continued from `seed` (0 to begin). */
+  crc32c(bytes: Uint8Array, seed: number): number;
+
+  /** A pipe [readFd, writeFd], both non-blocking and close-on-exec: the doorbell between agents. */
+  pipeCreate(): [number, number];
+  /** Waits until one of `fds` is readable or hung up, without turning the event loop. `ready[i]` becomes 1
+   * for each such fd, else 0. Returns how many; 0 after `timeoutUs` microseconds (negative: no limit). */
+  waitReadable(fds: Int32Array, ready: Uint8Array, timeoutUs: number): number;
+  /** Rings an eventfd (8 bytes) or a doorbell pipe (1 byte); a full one is already rung. */
+  ring(fd: number, kind: 'eventfd' | 'pipe'): void;
+  /** Reads away all rings of an eventfd or a doorbell pipe; never blocks. */
+  drain(fd: number): void;
+  /** A descriptor that becomes readable when the process ends (pidfd_open). */
+  pidfdOpen(pid: number): number;
+
+  /** Listens on a SOCK_SEQPACKET Unix socket (non-blocking, mode 0600); refuses paths over 107 bytes. */
+  portListen(path: string): number;
+  /** Accepts one connection, or returns -1 when none is waiting. */
+  portAccept(listenFd: number): number;
+  /** Receives one message and its descriptors, or null when none is waiting. */
+  portReceive(fd: number, into: Uint8Array): ReceivedMessage | null;
+  /** Sends one message whole, or throws (EAGAIN when the peer does not read). */
+  portSend(fd: number, message: Uint8Array): void;
+
+  /** Opens a tap device without persistence; it vanishes with its last descriptor. Non-blocking. */
+  tapOpen(name: string, options: { readonly vnetHeader: boolean }): number;
+  /** TUNSETCARRIER. */
+  tapCarrier(fd: number, up: boolean): void;
+
+  /** BLAKE3-256 of 4096-byte pages of `memory`: page i of `pages` to out[32*i .. 32*i+31]. No copies. */
+  blake3Pages(memory: ArrayBuffer, pages: Uint32Array, count: number, out: Uint8Array): void;
+  /** BLAKE3-256 of `count` pieces of `pieceBytes` (at most 1024 each, one chunk) that lie in a row in `input`. */
+  blake3Parents(input: Uint8Array, pieceBytes: number, count: number, out: Uint8Array): void;
+  /** BLAKE3-256 of any bytes. */
+  blake3(bytes: Uint8Array): Uint8Array;
+  /** The dispatch level in use, and for tests a lower one to use from now on. */
+  blake3Level(force?: 'portable' | 'sse41' | 'avx2' | 'avx512'): string;
+}
+
+const require = createRequire(import.meta.url);
+
+/** Where this file runs from: the source tree or dist/native beside it. */
+function projectFolder(): string {
+  let folder = dirname(fileURLToPath(import.meta.url));
+  while (!existsSync(join(folder, 'package.json'))) {
+    const parent = dirname(folder);
+    if (parent === folder) throw new Error('No package.json above the native loader: the installation is incomplete');
+    folder = parent;
+  }
+  return folder;
+}
+
+let loaded: NativeBinding | undefined;
+
+/** Loads the addon once. GAIA_NATIVE_BUILD names another build folder (the sanitizer build, in tests). */
+export function native(): NativeBinding {
+  if (loaded === undefined) {
+    const build = process.env['GAIA_NATIVE_BUILD'] ?? join(projectFolder(), 'native/build/Release');
+    const file = join(build, 'gaia_native.node');
+    if (!existsSync(file)) throw new Error(`No native addon at ${file}: run "node cli/setup.mjs addon"`);
+    loaded = require(file) as NativeBinding;
+  }
+  return loaded;
+}
