@@ -72,7 +72,8 @@ function projectFolder(): string {
   let folder = dirname(fileURLToPath(import.meta.url));
   while (!existsSync(join(folder, 'package.json'))) {
     const parent = dirname(folder);
-    if (parent === folder) throw new Error('No package.json above the native loader: the installation is incomplete');
+    if (parent === folder)
+      throw new Error('No package.json above the native loader: the installation is incomplete');
     folder = parent;
   }
   return folder;
