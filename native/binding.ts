@@ -1,7 +1,9 @@
 /**
  * The typed face of the native addon. It moves, maps, waits and hashes bytes; it decides nothing.
  * Every call checks its arguments and throws a TypeError or RangeError that names the bad one; a failed
- * system call throws an Error with `code` (errno name), `syscall` and `errno`, as Node's own do.
+ * system call throws an Error with `code` (errno name), `syscall` and `errno` (negative), as Node's own do.
+ * Descriptors it returns are close-on-exec and the caller's to close. It may be loaded in any number of worker
+ * threads; a mapping belongs to the thread that made it (share the descriptor, not the buffer).
  */
 import { createRequire } from 'node:module';
 import { existsSync } from 'node:fs';
@@ -16,14 +18,17 @@ export interface ReceivedMessage {
 }
 
 export interface NativeBinding {
-  /** Anonymous shared memory, zeroed (memfd_create, sealed against shrinking). Returns its file descriptor. */
+  /** Anonymous shared memory, zeroed (memfd_create, sealed against shrinking). Returns its file descriptor.
+   * `name` (1 to 249 bytes) is for people who read /proc. */
   memoryCreate(name: string, bytes: number): number;
   /**
-   * Maps `bytes` from `offsetBytes` (a multiple of 4096) of `fd`, shared. The fd may be closed afterwards.
-   * The mapping ends with `memoryUnmap` or when the buffer is collected.
+   * Maps `bytes` (at most 4 GiB, the largest buffer of Node 20) from `offsetBytes` (a multiple of 4096) of `fd`,
+   * shared. The fd may be closed afterwards. The mapping ends with `memoryUnmap`, when the buffer is collected,
+   * or with its thread. What lies past the end of the file is refused, but memory whose owner shrinks it later,
+   * or a store into a mapping that is not `writable`, kills the process.
    */
   memoryMap(fd: number, offsetBytes: number, bytes: number, writable: boolean): ArrayBuffer;
-  /** Ends a mapping at once; the buffer is detached. */
+  /** Ends a mapping at once; the buffer is detached, its views are empty. Once only: TypeError afterwards. */
   memoryUnmap(buffer: ArrayBuffer): void;
 
   /** CRC-32C (Castagnoli, reflected, as in RFC 3720) continued from `seed` (0 to begin). */
@@ -32,7 +37,9 @@ export interface NativeBinding {
   /** A pipe [readFd, writeFd], both non-blocking and close-on-exec: the doorbell between agents. */
   pipeCreate(): [number, number];
   /** Waits until one of `fds` is readable or hung up, without turning the event loop. `ready[i]` becomes 1
-   * for each such fd, else 0. Returns how many; 0 after `timeoutUs` microseconds (negative: no limit). */
+   * for each such fd, else 0. Returns how many; 0 after `timeoutUs` microseconds (negative: no limit). At most
+   * 256 fds; a closed one is an error (EBADF). Signals do not end the wait, and neither does
+   * `worker.terminate()`: their handlers run after it. */
   waitReadable(fds: Int32Array, ready: Uint8Array, timeoutUs: number): number;
   /** Rings an eventfd (8 bytes) or a doorbell pipe (1 byte); a full one is already rung. */
   ring(fd: number, kind: 'eventfd' | 'pipe'): void;
@@ -41,27 +48,33 @@ export interface NativeBinding {
   /** A descriptor that becomes readable when the process ends (pidfd_open). */
   pidfdOpen(pid: number): number;
 
-  /** Listens on a SOCK_SEQPACKET Unix socket (non-blocking, mode 0600); refuses paths over 107 bytes. */
+  /** Listens on a SOCK_SEQPACKET Unix socket (non-blocking, mode 0600); refuses paths over 107 bytes. A socket
+   * that nobody holds any more is replaced; one in use, or any other file, stays (EADDRINUSE). */
   portListen(path: string): number;
   /** Accepts one connection, or returns -1 when none is waiting. */
   portAccept(listenFd: number): number;
-  /** Receives one message and its descriptors, or null when none is waiting. */
+  /** Receives one message and its descriptors (at most 80), or null when none is waiting. A message that is
+   * longer than `into` or has more descriptors is lost, its descriptors are closed: EMSGSIZE. */
   portReceive(fd: number, into: Uint8Array): ReceivedMessage | null;
-  /** Sends one message whole, or throws (EAGAIN when the peer does not read). */
+  /** Sends one message of at least a byte whole, or throws (EAGAIN when the peer does not read, EPIPE when it
+   * has hung up). */
   portSend(fd: number, message: Uint8Array): void;
 
-  /** Opens a tap device without persistence; it vanishes with its last descriptor. Non-blocking. */
+  /** Makes a tap device without persistence; it vanishes with its last descriptor. Non-blocking. One that is
+   * there already is not joined: EBUSY. */
   tapOpen(name: string, options: { readonly vnetHeader: boolean }): number;
   /** TUNSETCARRIER. */
   tapCarrier(fd: number, up: boolean): void;
 
-  /** BLAKE3-256 of 4096-byte pages of `memory`: page i of `pages` to out[32*i .. 32*i+31]. No copies. */
+  /** BLAKE3-256 of 4096-byte pages of `memory`: page pages[i] to out[32*i .. 32*i+31], for i below `count`.
+   * No copies. After a RangeError for a page index past the end, `out` may be partly written. */
   blake3Pages(memory: ArrayBuffer, pages: Uint32Array, count: number, out: Uint8Array): void;
   /** BLAKE3-256 of `count` pieces of `pieceBytes` (at most 1024 each, one chunk) that lie in a row in `input`. */
   blake3Parents(input: Uint8Array, pieceBytes: number, count: number, out: Uint8Array): void;
   /** BLAKE3-256 of any bytes. */
   blake3(bytes: Uint8Array): Uint8Array;
-  /** The dispatch level in use, and for tests a lower one to use from now on. */
+  /** The dispatch level in use in this thread; `force` sets it from now on, for tests and benches (RangeError
+   * where the CPU lacks it). */
   blake3Level(force?: 'portable' | 'sse41' | 'avx2' | 'avx512'): string;
 }
 
@@ -70,10 +83,10 @@ const require = createRequire(import.meta.url);
 /** Where this file runs from: the source tree or dist/native beside it. */
 function projectFolder(): string {
   let folder = dirname(fileURLToPath(import.meta.url));
-  while (!existsSync(join(folder, 'package.json'))) {
+  while (!existsSync(join(folder, 'native', 'CMakeLists.txt'))) {
     const parent = dirname(folder);
     if (parent === folder)
-      throw new Error('No package.json above the native loader: the installation is incomplete');
+      throw new Error('No native/CMakeLists.txt above the native loader: the installation is incomplete');
     folder = parent;
   }
   return folder;

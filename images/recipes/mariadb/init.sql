@@ -1,0 +1,3 @@
+CREATE DATABASE IF NOT EXISTS sbtest;
+CREATE USER IF NOT EXISTS 'sbtest'@'%' IDENTIFIED BY 'sbtest';
+GRANT ALL PRIVILEGES ON sbtest.* TO 'sbtest'@'%';

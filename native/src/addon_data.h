@@ -1,0 +1,15 @@
+// What one environment (the main thread or one worker thread) keeps for itself.
+#ifndef GAIA_ADDON_DATA_H
+#define GAIA_ADDON_DATA_H
+
+#include "hash_level.h"
+
+namespace gaia {
+
+struct AddonData {
+  const HashLevel* hash_level = HashLevel::best();
+};
+
+}  // namespace gaia
+
+#endif

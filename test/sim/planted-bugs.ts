@@ -1,0 +1,153 @@
+/**
+ * Bugs that earlier implementations of such protocols are known to have had, put into a replica on purpose.
+ * Each must be found by the simulator within its stated number of seeds: a simulator that finds none of
+ * them would prove nothing by finding nothing.
+ */
+import { recordMemory, stampRecord } from '../../vmm/core/falcon/record.ts';
+import type { FalconReplica } from '../../vmm/core/falcon/replica.ts';
+import { Ack } from '../../vmm/core/falcon/signal.ts';
+import { chooseFaults, type FaultPlan } from './fault-plan.ts';
+import type { Prng } from './prng.ts';
+import { runSeed, SwarmFailure } from './swarm.ts';
+import { NO_REPLICA, type LogIndex } from '../../vmm/core/ids.ts';
+
+export interface PlantedBug {
+  readonly name: string;
+  /** What the seed chose, made harder where the bug needs rare circumstances to show. */
+  readonly harder?: Partial<FaultPlan>;
+  readonly plant: (replica: FalconReplica) => void;
+}
+
+function redefine(target: object, property: string, get: () => unknown): void {
+  Object.defineProperty(target, property, { get, configurable: true });
+}
+
+/** Runs seeds from 1 on until one fails; that seed and what it said, or undefined. */
+export function hunt(bug: PlantedBug, seedsMax: number): { seed: number; found: string } | undefined {
+  const plan = (prng: Prng): FaultPlan => ({ ...chooseFaults(prng), ...bug.harder });
+  for (let seed = 1; seed <= seedsMax; seed++) {
+    try {
+      runSeed(seed, { plant: bug.plant, plan });
+    } catch (error) {
+      if (error instanceof SwarmFailure) return { seed, found: error.message };
+      throw error;
+    }
+  }
+  return undefined;
+}
+
+export const PLANTED_BUGS: readonly PlantedBug[] = [
+  {
+    name: 'a record is acknowledged before it is durable',
+    plant: ({ intake, state }) => (intake.ackIndex = () => state.matchedIndex),
+  },
+  {
+    name: 'a record of an older term is committed because a majority holds it',
+    harder: {
+      durability: 'disk',
+      ringSlots: 1,
+      putDelayUsMax: 10_000,
+      crashEveryUs: 60_000,
+      restartUsMax: 20_000,
+    },
+    plant: ({ leadership, state }) =>
+      (leadership.committable = (held) => (held > state.commitIndex ? held : state.commitIndex)),
+  },
+  {
+    name: 'a vote is granted without comparing logs',
+    plant: ({ state }) => (state.logIsUpToDate = () => true),
+  },
+  {
+    name: 'a replica votes twice in one term',
+    plant: ({ election, state }) =>
+      (election.mayVoteFor = (_candidate, lastTerm, lastIndex) =>
+        state.role !== 'leader' && state.logIsUpToDate(lastTerm, lastIndex)),
+  },
+  {
+    name: 'a vote is forgotten by a restart',
+    harder: {
+      durability: 'disk',
+      crashEveryUs: 40_000,
+      restartUsMax: 20_000,
+      timeoutSpread: 4,
+      messageLoss: 0.2,
+    },
+    plant: (replica) => {
+      const original = replica.hardState.bind(replica);
+      replica.hardState = () => ({ ...original(), votedFor: NO_REPLICA });
+    },
+  },
+  {
+    name: 'one replica less than a majority commits',
+    plant: ({ state }) =>
+      redefine(state.membership, 'majority', () => Math.floor(state.membership.voters.length / 2)),
+  },
+  {
+    name: 'a completed put is taken for one that arrived',
+    plant: (replica) => {
+      const original = replica.shipped.bind(replica);
+      replica.shipped = (peer, index) => {
+        original(peer, index);
+        const ack = new Ack();
+        ack.term = replica.term;
+        ack.index = index;
+        ack.received = index;
+        ack.checksum = replica.log.checksumAt(index);
+        ack.processNumber = replica.leadership.processOf(peer);
+        replica.receiveAck(peer, ack);
+      };
+    },
+  },
+  {
+    name: 'records of a deposed leader are still taken',
+    plant: (replica) => {
+      const original = replica.receiveRecord.bind(replica);
+      replica.receiveRecord = (source, offset, length) => {
+        const memory = recordMemory(source.slice(offset, offset + length));
+        if (length >= 56) {
+          stampRecord(memory, 0, replica.term, 0 as LogIndex, replica.state.settings.crc32c);
+        }
+        return original(memory.bytes, 0, length);
+      };
+      replica.regionIsOpen = () => true;
+    },
+  },
+  {
+    name: 'a backup believes the commit index for records it has not compared',
+    plant: ({ intake, state }) => {
+      const original = intake.receiveHeartbeat.bind(intake);
+      intake.receiveHeartbeat = (from, term, counter, commitIndex) => {
+        original(from, term, counter, commitIndex);
+        if (term === state.term) state.advanceCommit(Math.min(commitIndex, state.log.lastIndex) as LogIndex);
+      };
+    },
+  },
+  {
+    name: 'torn and harmed records are believed',
+    plant: ({ state }) => Object.assign(state.settings, { crc32c: () => 0 }),
+  },
+  {
+    name: 'a standby serves because it leads',
+    plant: (replica) =>
+      redefine(replica, 'proposeRefusal', () => (replica.role === 'leader' ? undefined : 'not leading')),
+  },
+  {
+    name: 'a guest that is not VALID is eligible',
+    plant: ({ state }) =>
+      redefine(state, 'eligible', () => state.executing.newest.some(({ replica }) => replica === state.self)),
+  },
+  {
+    name: 'a disk completion from before a truncation counts for what was written since',
+    harder: {
+      durability: 'disk',
+      fsyncUsMax: 60_000,
+      partitionEveryUs: 100_000,
+      proposeEveryUs: 500,
+      ringSlots: 64,
+    },
+    plant: (replica) => {
+      const original = replica.durable.bind(replica);
+      replica.durable = (index) => original(index, replica.persistEpoch);
+    },
+  },
+];

@@ -1,0 +1,295 @@
+import { describe, expect, it } from 'vitest';
+import { RecordType } from '../../vmm/core/falcon/record-type.ts';
+import { recordType } from '../../vmm/core/falcon/record.ts';
+import type { LogIndex, ReplicaId } from '../../vmm/core/ids.ts';
+import { Scenario } from './scenario.ts';
+
+const replica = (id: number): ReplicaId => id as ReplicaId;
+
+describe('an election', () => {
+  it('is won by the member that may execute, as it stands first', () => {
+    const scenario = new Scenario();
+    scenario.untilServes(0);
+    expect(scenario.replica(0).term).toBe(1);
+    expect(scenario.replica(1).leader).toBe(0);
+  });
+
+  it('begins at once, without any silence, when the process of the leader is known to have ended', () => {
+    const scenario = new Scenario({ toldOfDeath: true }).protect();
+    scenario.host(0).crash(true);
+    expect(scenario.untilServes(1)).toBeLessThan(15_000);
+    expect(scenario.replica(1).executingSet).toEqual([{ replica: 1, incarnation: 1 }]);
+  });
+
+  it('takes less than 150 ms of silence when nobody is told', () => {
+    const scenario = new Scenario().protect();
+    scenario.host(0).crash(true);
+    expect(scenario.untilServes(1)).toBeLessThan(150_000);
+  });
+
+  it('is not called by a replica that alone lost sight of the leader', () => {
+    const scenario = new Scenario().protect();
+    scenario.cluster.network.block(0, 2);
+    scenario.run(1_000_000);
+    expect(scenario.replica(0).mayServe).toBe(true);
+    expect(scenario.replica(2).term).toBe(1);
+    scenario.heal();
+    const index = scenario.propose(0);
+    scenario.untilCommitted(2, index);
+    expect(scenario.replica(0).term).toBe(1);
+  });
+
+  it('waits for no commit index: what was acknowledged under the old leader is there under the new one', () => {
+    const scenario = new Scenario().protect();
+    for (let count = 0; count < 50; count++) scenario.propose(0);
+    scenario.untilCommitted(0, scenario.replica(0).log.lastIndex);
+    const last = scenario.replica(0).commitIndex;
+    scenario.host(0).crash(true);
+    scenario.untilServes(1);
+    expect(scenario.replica(1).commitIndex).toBeGreaterThan(last);
+  });
+});
+
+describe('a leader', () => {
+  it('without a majority steps down, and its uncommitted records give way to those of its successor', () => {
+    const scenario = new Scenario().protect();
+    scenario.cutOff(0);
+    const lost = scenario.propose(0, new Uint8Array(100));
+    scenario.until('the old leader gave up', () => scenario.replica(0).role !== 'leader');
+    scenario.untilServes(1);
+    const kept = scenario.propose(1);
+    expect(scenario.replica(0).log.lastIndex).toBe(lost);
+    scenario.heal();
+    scenario.untilCommitted(0, kept);
+    const { log } = scenario.replica(0);
+    expect(log.termAt(lost)).toBe(scenario.replica(1).term);
+  });
+
+  it('proposes nothing before the first record of its term has committed', () => {
+    const scenario = new Scenario().protect();
+    scenario.host(0).crash(true);
+    scenario.until('replica 1 leads', () => scenario.host(1).replica?.role === 'leader');
+    expect(scenario.replica(1).proposeRefusal).toBe('term not begun');
+    expect(scenario.replica(1).mayServe).toBe(false);
+    expect(scenario.replica(1).propose(16, 1, new Uint8Array(1))).toBe('term not begun');
+    expect(scenario.replica(1).reserve(8)).toBe(-1);
+    scenario.untilServes(1);
+  });
+
+  it('that is frozen and comes back commits nothing and steps down', () => {
+    const scenario = new Scenario().protect();
+    const { queue } = scenario.cluster;
+    scenario.host(0).pausedUntilUs = queue.nowUs + 2_000_000;
+    scenario.untilServes(1);
+    const index = scenario.replica(0).propose(16, 1, new Uint8Array(1));
+    expect(index).toBe(scenario.replica(0).commitIndex + 1);
+    queue.runUntil(scenario.host(0).pausedUntilUs);
+    scenario.until('it follows', () => scenario.replica(0).leader === 1);
+    scenario.until('its record gave way', () => scenario.replica(0).log.termAt(index as LogIndex) === 2);
+  });
+
+  it('is not one whose vote is not yet durable, and nothing is said before', () => {
+    const scenario = new Scenario({ replicas: 1 });
+    const { replica: alone } = scenario.host(0);
+    scenario.until('it leads', () => alone?.role === 'leader');
+    const fresh = new Scenario();
+    const standing = fresh.replica(0);
+    standing.election.stand(false, []);
+    expect(standing.hardStateDirty).toBe(true);
+    expect(standing.takeMessage()).toBeUndefined();
+    standing.hardStatePersisted();
+    expect(standing.takeMessage()).toBeDefined();
+  });
+
+  it('refuses a record that is too large, and one for which the log has no room, and goes on', () => {
+    const scenario = new Scenario({ logStorageBytes: 32 * 1024 }).protect();
+    expect(scenario.replica(0).propose(16, 1, new Uint8Array(5000))).toBe('too large');
+    scenario.cluster.network.block(0, 1);
+    scenario.cluster.network.block(0, 2);
+    let refused: unknown = 0;
+    for (let count = 0; count < 100 && typeof refused === 'number'; count++) {
+      refused = scenario.replica(0).propose(16, 1, new Uint8Array(1000));
+    }
+    expect(refused).toBe('log full');
+    scenario.heal();
+    scenario.run(100_000);
+    expect(scenario.propose(0)).toBeGreaterThan(0);
+  });
+});
+
+describe('the executing set', () => {
+  it('lets a standby with the longest log win the term, hand over at once, and never serve', () => {
+    const scenario = new Scenario().protect();
+    // Replica 1 lacks the last record, replica 2 has it, and the leader dies.
+    scenario.cluster.network.block(0, 1);
+    const last = scenario.propose(0);
+    scenario.untilCommitted(0, last);
+    scenario.host(0).crash(true);
+    let standbyServed = false;
+    scenario.until('replica 1 serves', () => {
+      if (scenario.replica(2).mayServe) standbyServed = true;
+      return scenario.replica(1).mayServe;
+    });
+    expect(standbyServed).toBe(false);
+    expect(scenario.replica(1).term).toBe(3);
+    expect(scenario.replica(1).log.lastIndex).toBeGreaterThan(last);
+    expect(scenario.cluster.checker.elections).toBe(3);
+  });
+
+  it('leaves nobody serving when no eligible executor can be reached: NO-EXECUTOR, without circles', () => {
+    const scenario = new Scenario();
+    scenario.untilServes(0);
+    scenario.host(0).crash(true);
+    scenario.until('somebody leads', () => [1, 2].some((id) => scenario.replica(id).role === 'leader'));
+    scenario.run(1_000_000);
+    const leader = [1, 2].map((id) => scenario.replica(id)).find(({ role }) => role === 'leader');
+    expect(leader?.executorState).toBe('none');
+    expect(leader?.proposeRefusal).toBe('not executing');
+    expect(leader?.term).toBe(2);
+  });
+
+  it('changes once at a time, and the leader obeys the stricter of the old and the new', () => {
+    const scenario = new Scenario().protect();
+    const leader = scenario.replica(0);
+    scenario.cutOff(0);
+    expect(leader.proposeExecutingSet([{ replica: replica(1), incarnation: 1 }])).toBeGreaterThan(0);
+    // Not yet committed, and already obeyed.
+    expect(leader.mayServe).toBe(false);
+    expect(leader.proposeRefusal).toBe('not executing');
+    scenario.heal();
+    scenario.untilServes(1);
+  });
+
+  it('does not name a guest that is another process than the one that was VALID', () => {
+    const scenario = new Scenario().protect();
+    scenario.replica(1).setExecutor(2, true);
+    scenario.host(1).step();
+    expect(scenario.replica(1).state.eligible).toBe(false);
+    scenario.run(20_000);
+    expect(scenario.replica(0).transferTo(replica(1), [])).toBe('not executing');
+  });
+
+  it('is taken back with the record that carried it when that record is truncated', () => {
+    const scenario = new Scenario().protect();
+    scenario.cutOff(0);
+    scenario.replica(0).proposeExecutingSet([{ replica: replica(0), incarnation: 1 }]);
+    expect(scenario.replica(0).executingSet).toHaveLength(1);
+    scenario.untilServes(1);
+    scenario.heal();
+    scenario.until(
+      'the old leader follows',
+      () => scenario.replica(0).commitIndex === scenario.replica(1).commitIndex,
+    );
+    expect(scenario.replica(0).executingSet).toEqual([{ replica: 1, incarnation: 1 }]);
+  });
+});
+
+describe('a planned transfer', () => {
+  it('moves the term without any timeout, and its first record names both', () => {
+    const scenario = new Scenario().protect();
+    scenario.run(20_000);
+    const both = scenario.replica(0).executingSet;
+    expect(scenario.replica(0).transferTo(replica(1), both)).toBeUndefined();
+    expect(scenario.replica(0).mayServe).toBe(false);
+    scenario.host(0).step();
+    expect(scenario.untilServes(1)).toBeLessThan(10_000);
+    expect(scenario.replica(1).executingSetCommitted).toEqual(both);
+    scenario.until('the old leader follows', () => scenario.replica(0).leader === 1);
+  });
+
+  it('that does not come about lets the leader serve again only after a fresh record of its own', () => {
+    const scenario = new Scenario().protect();
+    scenario.run(20_000);
+    const before = scenario.replica(0).log.lastIndex;
+    // The word to stand is lost; everything else gets through.
+    scenario.cluster.network.plan = { ...scenario.cluster.network.plan, messageLoss: 1 };
+    expect(scenario.replica(0).transferTo(replica(1), scenario.replica(0).executingSet)).toBeUndefined();
+    scenario.until('it was given up', () => !scenario.replica(0).transfer.underWay);
+    const { log } = scenario.replica(0);
+    expect(log.lastIndex).toBe(before + 1);
+    expect(recordType(log.memory, log.offsetAt(log.lastIndex))).toBe(RecordType.noOperation);
+    scenario.untilServes(0);
+    expect(scenario.replica(0).commitIndex).toBe(before + 1);
+  });
+});
+
+describe('a backup', () => {
+  it('that returns with all records already there acknowledges them, although nothing new is proposed', () => {
+    const scenario = new Scenario().protect();
+    for (let count = 0; count < 20; count++) scenario.propose(0);
+    const { lastIndex } = scenario.replica(0).log;
+    scenario.untilCommitted(1, lastIndex);
+    scenario.host(1).crash(false);
+    scenario.run(10_000);
+    scenario.cluster.boot(scenario.host(1));
+    scenario.until('it is level', () => scenario.replica(0).leadership.matchOf(replica(1)) === lastIndex);
+    scenario.untilCommitted(1, lastIndex);
+  });
+
+  it('that was away for long is brought up from the durable log while commit goes on', () => {
+    const scenario = new Scenario({ logStorageBytes: 32 * 1024 }).protect();
+    scenario.host(2).crash(false);
+    for (let count = 0; count < 300; count++)
+      scenario.untilCommitted(0, scenario.propose(0, new Uint8Array(500)));
+    expect(scenario.replica(0).log.firstIndex).toBeGreaterThan(100);
+    scenario.cluster.boot(scenario.host(2));
+    scenario.untilCommitted(2, scenario.replica(0).commitIndex);
+  });
+
+  it('gets what a completed put never brought', () => {
+    const scenario = new Scenario().protect();
+    scenario.cluster.network.plan = { ...scenario.cluster.network.plan, putLost: 1 };
+    const index = scenario.propose(0);
+    scenario.run(1_000);
+    scenario.cluster.network.plan = { ...scenario.cluster.network.plan, putLost: 0 };
+    expect(scenario.untilCommitted(0, index)).toBeLessThan(200_000);
+    expect(scenario.replica(0).term).toBe(1);
+  });
+
+  it('with a slow disk does not hold up the commit of the others', () => {
+    const scenario = new Scenario().protect();
+    scenario.host(2).disk.slowdown = 100_000;
+    expect(scenario.untilCommitted(0, scenario.propose(0))).toBeLessThan(5_000);
+  });
+});
+
+describe('a control message', () => {
+  it('of another cluster, another protocol version, or under a false name is refused by name', () => {
+    const scenario = new Scenario();
+    scenario.until('there is a message', () => {
+      scenario.replica(0).election.askPreVotes();
+      return true;
+    });
+    const message = scenario.replica(0).takeMessage();
+    expect(message?.to).toBe(1);
+    const bytes = message?.bytes ?? new Uint8Array(0);
+    expect(scenario.replica(1).receive(replica(0), bytes)).toBeUndefined();
+    expect(scenario.replica(1).receive(replica(2), bytes)).toBe('replica id');
+    expect(scenario.replica(2).receive(replica(0), bytes)).toBe('replica id');
+    expect(scenario.replica(1).receive(replica(0), bytes.subarray(1))).toBe('malformed');
+    expect(scenario.replica(1).receive(replica(0), new Uint8Array(0))).toBe('malformed');
+  });
+
+  it('from an earlier process of a replica is passed over', () => {
+    const scenario = new Scenario().protect();
+    scenario.replica(1).election.askPreVotes();
+    const old = scenario.replica(1).takeMessage()?.bytes ?? new Uint8Array(0);
+    scenario.host(1).crash(false);
+    scenario.cluster.boot(scenario.host(1));
+    scenario.until('it has a region again', () => scenario.replica(0).peerRegionVersion(replica(1)) > 1);
+    const version = scenario.replica(0).peerRegionVersion(replica(1));
+    scenario.replica(0).receive(replica(1), old);
+    scenario.run(50_000);
+    expect(scenario.replica(0).peerRegionVersion(replica(1))).toBe(version);
+  });
+});
+
+describe('the applier', () => {
+  it('may not claim records that are not committed', () => {
+    const scenario = new Scenario().protect();
+    scenario.cutOff(0);
+    const index = scenario.propose(0);
+    expect(() => scenario.replica(0).applied(index)).toThrow(/only committed records/);
+    expect(() => scenario.replica(0).applied((index - 1) as LogIndex)).not.toThrow();
+  });
+});

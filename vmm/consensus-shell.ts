@@ -1,0 +1,197 @@
+/**
+ * The shell around the Falcon core: feeds it what lies in memory and carries out what it asks for, in the order
+ * that `FalconReplica` documents. Guarantees: term and vote are on disk before any message that depends on them
+ * leaves; a closed region is never read again.
+ */
+import { native } from '../native/binding.ts';
+import { crc32cWith } from './core/falcon/crc32c.ts';
+import { IntakeResult } from './core/falcon/intake.ts';
+import { recordMemory } from './core/falcon/record.ts';
+import { FalconReplica } from './core/falcon/replica.ts';
+import { DEFAULT_LOG_LIMITS, DEFAULT_TIMES } from './core/falcon/settings.ts';
+import { ACK_BYTES, HEARTBEAT_BYTES } from './core/falcon/signal.ts';
+import type { LogIndex, ReplicaId, Term } from './core/ids.ts';
+import type { HardStateFile } from './io/hard-state-file.ts';
+import { MailKind } from './io/mail.ts';
+import type { RegionReader, RegionWriter, ShmPeer, ShmTransport } from './io/transport/shm.ts';
+import { decodeMemoryKey, encodeMemoryKey } from './io/transport/shm-memory.ts';
+
+/** Records taken or shipped in one pass at most, so that no input waits for a long backlog. */
+const recordsPerPassMax = 64;
+const recordKind = 1;
+
+interface OpenRegion {
+  readonly writer: ReplicaId;
+  readonly term: Term;
+  readonly reader: RegionReader;
+}
+
+interface AttachedRegion {
+  readonly version: number;
+  readonly writer: RegionWriter;
+}
+
+export class ConsensusShell {
+  readonly falcon: FalconReplica;
+  readonly #transport: ShmTransport;
+  readonly #hardState: HardStateFile;
+  readonly #block = recordMemory(new Uint8Array(64));
+  readonly #attached = new Map<ReplicaId, AttachedRegion>();
+  #region: OpenRegion | undefined;
+
+  constructor(
+    self: ReplicaId,
+    voters: readonly ReplicaId[],
+    firstExecutor: ReplicaId,
+    transport: ShmTransport,
+    hardState: HardStateFile,
+  ) {
+    this.#transport = transport;
+    this.#hardState = hardState;
+    this.falcon = new FalconReplica({
+      self,
+      voters,
+      processNumber: hardState.processNumber,
+      hardState: hardState.initial,
+      base: {
+        index: 0 as LogIndex,
+        term: 0 as Term,
+        checksum: 0,
+        executing: [{ replica: firstExecutor, incarnation: 1 }],
+      },
+      durability: 'memory',
+      times: DEFAULT_TIMES,
+      logLimits: { ...DEFAULT_LOG_LIMITS, recordBytesMax: 1 << 20 },
+      crc32c: crc32cWith((bytes, seed) => native().crc32c(bytes, seed)),
+      random: Math.random,
+    });
+  }
+
+  /** Takes heartbeats, records and acks. True when there was something. */
+  takeInputs(): boolean {
+    const { falcon } = this;
+    let worked = this.#takeRecords();
+    if (falcon.role === 'leader') {
+      for (const peer of this.#transport.peers()) worked = falcon.readAck(peer.id, peer.inbox.ack, 0) || worked;
+    }
+    return worked;
+  }
+
+  /** True when records or a heartbeat may lie in memory unread. */
+  get inputWaits(): boolean {
+    return this.#region?.reader.records.hasEntry ?? false;
+  }
+
+  #takeRecords(): boolean {
+    const { falcon } = this;
+    const region = this.#region;
+    if (region === undefined || !falcon.regionIsOpen(region.writer, region.term)) return false;
+    falcon.readHeartbeat(region.writer, region.reader.heartbeat, 0);
+    const { records } = region.reader;
+    let taken = 0;
+    while (taken < recordsPerPassMax && records.next()) {
+      const result = falcon.receiveRecord(records.data, records.offset, records.length);
+      if (result === IntakeResult.noRoom || result === IntakeResult.stale) break;
+      records.consume();
+      taken++;
+      if (result === IntakeResult.harmed) {
+        falcon.regionBroken();
+        break;
+      }
+    }
+    return taken > 0;
+  }
+
+  /** Carries out what the core asks for. True when something left. */
+  carryOut(): boolean {
+    const { falcon } = this;
+    let worked = false;
+    if (falcon.hardStateDirty) {
+      this.#hardState.write(falcon.hardState());
+      falcon.hardStatePersisted();
+      worked = true;
+    }
+    for (let request = falcon.takeRegionRequest(); request !== undefined; request = falcon.takeRegionRequest()) {
+      this.#openRegion(request.writer, request.term);
+      worked = true;
+    }
+    for (let message = falcon.takeMessage(); message !== undefined; message = falcon.takeMessage()) {
+      this.#transport.peer(message.to)?.send(MailKind.falcon, message.bytes);
+      worked = true;
+    }
+    for (const peer of this.#transport.peers()) worked = this.#ship(peer) || worked;
+    if (falcon.heartbeatDue) this.#sendHeartbeat();
+    if (falcon.ackDue) worked = this.#sendAck() || worked;
+    return worked;
+  }
+
+  #openRegion(writer: ReplicaId, term: Term): void {
+    this.#region?.reader.close();
+    this.#region = undefined;
+    const peer = this.#transport.peer(writer);
+    if (peer === undefined) return;
+    const reader = peer.openRegion(this.#transport.nextRegionSerial());
+    this.#region = { writer, term, reader };
+    this.falcon.regionOpened(writer, term, encodeMemoryKey(reader.key));
+  }
+
+  /** The peer's region, attached anew when the core knows a newer one. */
+  #regionOf(peer: ShmPeer): RegionWriter | undefined {
+    const { falcon } = this;
+    const key = falcon.role === 'leader' ? falcon.peerRegion(peer.id) : undefined;
+    const attached = this.#attached.get(peer.id);
+    if (key === undefined) return undefined;
+    const version = falcon.peerRegionVersion(peer.id);
+    if (attached?.version === version) return attached.writer;
+    attached?.writer.close();
+    this.#attached.delete(peer.id);
+    try {
+      const writer = peer.attachRegion(decodeMemoryKey(key));
+      this.#attached.set(peer.id, { version, writer });
+      return writer;
+    } catch {
+      // The peer has ended since, or made another region: the core asks it again.
+      falcon.regionLost(peer.id);
+      return undefined;
+    }
+  }
+
+  #ship(peer: ShmPeer): boolean {
+    const { falcon } = this;
+    const region = this.#regionOf(peer);
+    if (region === undefined) return false;
+    let shipped = 0;
+    for (let index = falcon.nextToShip(peer.id); index !== 0; index = falcon.nextToShip(peer.id)) {
+      const bytes = falcon.log.bytesAt(index);
+      const at = region.records.reserve(bytes);
+      if (at === -1 || shipped === recordsPerPassMax) break;
+      const from = falcon.offsetToShip(index);
+      region.records.data.set(falcon.log.memory.bytes.subarray(from, from + bytes), at);
+      region.records.commit(recordKind, bytes);
+      falcon.shipped(peer.id, index);
+      shipped++;
+    }
+    if (shipped > 0) peer.wake();
+    return shipped > 0;
+  }
+
+  #sendHeartbeat(): void {
+    this.falcon.writeHeartbeat(this.#block, 0);
+    for (const peer of this.#transport.peers()) {
+      const region = this.#regionOf(peer);
+      if (region === undefined) continue;
+      region.heartbeat.set(this.#block.bytes.subarray(0, HEARTBEAT_BYTES));
+      peer.wake();
+    }
+    this.falcon.heartbeatWritten();
+  }
+
+  #sendAck(): boolean {
+    const leader = this.#region === undefined ? undefined : this.#transport.peer(this.#region.writer);
+    if (leader === undefined) return false;
+    this.falcon.writeAck(this.#block, 0);
+    leader.ack.set(this.#block.bytes.subarray(0, ACK_BYTES));
+    leader.wake();
+    return true;
+  }
+}

@@ -1,0 +1,358 @@
+/**
+ * The leader's side: what each peer holds, what is shipped to it next, what is committed, and whether a
+ * majority still listens. A record is committed when a majority of the voters holds it durably and it is
+ * of the own term, or precedes one that is; a first record of the own term goes before anything else.
+ */
+import type { LogIndex, ReplicaId } from '../ids.ts';
+import { MessageKind, type ControlMessage } from './control-message.ts';
+import { encodeExecutingSet, executingSetBytes, setHolds, type ExecutingSet } from './executing-set.ts';
+import {
+  encodeRecord,
+  RECORD_HEADER_BYTES,
+  recordBytesFor,
+  recordMemory,
+  recordWriterTerm,
+  stampRecord,
+  type RecordMemory,
+} from './record.ts';
+import { RecordType } from './record-type.ts';
+import { Ack, ACK_BYTES, blockWord, Heartbeat, readAckBlock, writeHeartbeatBlock } from './signal.ts';
+import type { ReplicaState } from './state.ts';
+
+const REPLICAS = 256;
+/** Heartbeats whose sending time is remembered; an echo older than these proves nothing. */
+const BEATS_REMEMBERED = 64;
+
+export class Leadership {
+  readonly #state: ReplicaState;
+  readonly #peers: readonly ReplicaId[];
+  readonly #next = new Float64Array(REPLICAS);
+  readonly #match = new Float64Array(REPLICAS);
+  /** What the peer says has arrived, what was to be put next then, and since when neither has moved. */
+  readonly #received = new Float64Array(REPLICAS);
+  readonly #stalledNext = new Float64Array(REPLICAS);
+  readonly #stalledUs = new Float64Array(REPLICAS);
+  /** When the newest heartbeat that this peer has echoed was sent. */
+  readonly #echoUs = new Float64Array(REPLICAS);
+  readonly #keys = new Map<ReplicaId, Uint8Array>();
+  readonly #regionNumbers = new Float64Array(REPLICAS);
+  readonly #regionVersions = new Float64Array(REPLICAS);
+  readonly #incarnations = new Float64Array(REPLICAS);
+  readonly #valid = new Uint8Array(REPLICAS);
+  readonly #processNumbers = new Float64Array(REPLICAS);
+  readonly #ackWords = new Int32Array(REPLICAS);
+  readonly #announcedUs = new Float64Array(REPLICAS);
+  readonly #beatUs = new Float64Array(BEATS_REMEMBERED);
+  readonly #ack = new Ack();
+  readonly #beat = new Heartbeat();
+  readonly #scratch: RecordMemory = recordMemory(new Uint8Array(ACK_BYTES));
+
+  heartbeatCounter = 0;
+  heartbeatDue = false;
+  #progress = false;
+  #lastBeatUs = 0;
+  #beganUs = 0;
+  /** The first record of the term, or a later one that must commit before this leader serves. */
+  serveFromIndex = 0 as LogIndex;
+
+  constructor(state: ReplicaState) {
+    this.#state = state;
+    this.#peers = state.settings.voters.filter((voter) => voter !== state.self);
+  }
+
+  /** Before votes are asked for: nothing that a peer said in another term counts. */
+  prepare(): void {
+    for (const peer of this.#peers) {
+      this.#match[peer] = 0;
+      this.#received[peer] = 0;
+      this.#echoUs[peer] = -Infinity;
+      this.#announcedUs[peer] = -Infinity;
+      this.#valid[peer] = 0;
+      this.#ackWords[peer] = 0;
+      this.#regionNumbers[peer] = 0;
+    }
+    this.#keys.clear();
+  }
+
+  begin(executing: ExecutingSet): void {
+    const state = this.#state;
+    state.role = 'leader';
+    state.leader = state.self;
+    state.leaderGone = false;
+    state.matchedIndex = state.log.lastIndex;
+    this.#beganUs = state.nowUs;
+    this.#lastBeatUs = -Infinity;
+    this.heartbeatCounter = 0;
+    this.#progress = true;
+    const index = this.appendExecutingSet(RecordType.termStart, executing);
+    // A log full of records that were never applied: whoever has room must lead.
+    if (index === 0) state.becomeFollower();
+    this.serveFromIndex = index;
+  }
+
+  /** A peer's answer that says where records may be put for it, and how its log ends. */
+  learnRegion(message: ControlMessage): void {
+    const { from: peer, processNumber, regionNumber, key } = message;
+    if (this.#processNumbers[peer] !== processNumber) return;
+    if (regionNumber <= (this.#regionNumbers[peer] ?? 0)) return;
+    this.#keys.set(peer, key);
+    this.#regionNumbers[peer] = regionNumber;
+    this.#regionVersions[peer] = (this.#regionVersions[peer] ?? 0) + 1;
+    this.#next[peer] = this.#nextAfter(message);
+    this.#stalledUs[peer] = this.#state.nowUs;
+  }
+
+  /**
+   * A peer whose log ends in ours gets that last record once more: by it the peer knows that all it holds is
+   * ours, and acknowledges it, even when nothing new is ever proposed. Any other agrees with us at least up to
+   * its commit index.
+   */
+  #nextAfter(message: ControlMessage): number {
+    const { log } = this.#state;
+    const ends = log.matches(message.lastIndex, message.lastTerm, message.lastChecksum);
+    if (!ends) return Math.min(message.commitIndex, log.lastIndex) + 1;
+    return log.has(message.lastIndex) ? message.lastIndex : message.lastIndex + 1;
+  }
+
+  resync(message: ControlMessage): void {
+    const { from: peer, processNumber, regionNumber } = message;
+    if (this.#processNumbers[peer] !== processNumber || this.#regionNumbers[peer] !== regionNumber) return;
+    this.#next[peer] = Math.min(this.#next[peer] ?? 0, message.commitIndex + 1);
+  }
+
+  /** The peer runs as a new process: what an earlier one told us of its memory is void. */
+  newProcess(peer: ReplicaId, processNumber: number): void {
+    this.peerGone(peer);
+    this.#processNumbers[peer] = processNumber;
+    this.#regionNumbers[peer] = 0;
+  }
+
+  peerGone(peer: ReplicaId): void {
+    this.forgetRegion(peer);
+    this.#valid[peer] = 0;
+    this.#echoUs[peer] = -Infinity;
+  }
+
+  /** The peer's region can no longer be written: it is asked for another. */
+  forgetRegion(peer: ReplicaId): void {
+    this.#keys.delete(peer);
+    this.#announcedUs[peer] = -Infinity;
+  }
+
+  regionKey(peer: ReplicaId): Uint8Array | undefined {
+    return this.#state.role === 'leader' ? this.#keys.get(peer) : undefined;
+  }
+
+  regionVersion(peer: ReplicaId): number {
+    return this.#regionVersions[peer] ?? 0;
+  }
+
+  nextToShip(peer: ReplicaId): LogIndex {
+    const state = this.#state;
+    if (state.role !== 'leader' || !this.#keys.has(peer)) return 0 as LogIndex;
+    const next = this.#next[peer] ?? 0;
+    return (next >= state.log.firstIndex && next <= state.log.lastIndex ? next : 0) as LogIndex;
+  }
+
+  needsCatchUp(peer: ReplicaId): LogIndex {
+    const state = this.#state;
+    if (state.role !== 'leader' || !this.#keys.has(peer)) return 0 as LogIndex;
+    const next = this.#next[peer] ?? 0;
+    return (next < state.log.firstIndex ? next : 0) as LogIndex;
+  }
+
+  /** Inherited records go out under the own term; own ones are sent exactly as they were appended. */
+  offsetToShip(index: LogIndex): number {
+    const { log, term } = this.#state;
+    const at = log.offsetAt(index);
+    if (recordWriterTerm(log.memory, at) !== term) this.stampToShip(log.memory, at);
+    return at;
+  }
+
+  stampToShip(memory: RecordMemory, at: number): void {
+    const { term, commitIndex, settings } = this.#state;
+    stampRecord(memory, at, term, commitIndex, settings.crc32c);
+  }
+
+  shipped(peer: ReplicaId, index: LogIndex): void {
+    this.#next[peer] = index + 1;
+  }
+
+  /** Cheap when nothing changed: looks at one word. False: nothing new, or torn. */
+  readAck(peer: ReplicaId, source: Uint8Array, at: number): boolean {
+    if (this.#state.role !== 'leader') return false;
+    const word = blockWord(source, at);
+    if (word === this.#ackWords[peer]) return false;
+    if (!readAckBlock(this.#ack, source, at, this.#scratch, this.#state.settings.crc32c)) return false;
+    this.#ackWords[peer] = word;
+    this.receiveAck(peer, this.#ack);
+    return true;
+  }
+
+  receiveAck(peer: ReplicaId, ack: Ack): void {
+    const state = this.#state;
+    if (state.role !== 'leader' || ack.term !== state.term) return;
+    if (ack.processNumber !== this.#processNumbers[peer]) return;
+    this.#incarnations[peer] = ack.incarnation;
+    this.#valid[peer] = ack.valid ? 1 : 0;
+    this.#noteEcho(peer, ack.echo);
+    this.#noteReceived(peer, ack.received);
+    if (ack.index <= (this.#match[peer] ?? 0) || ack.index > state.log.lastIndex) return;
+    // A record dropped here is committed; any other must be the very record that this log holds.
+    const provable = ack.index >= state.log.firstIndex - 1;
+    if (provable && state.log.checksumAt(ack.index) !== ack.checksum) return;
+    this.#match[peer] = ack.index;
+    this.evaluateCommit();
+  }
+
+  /**
+   * That a put was completed does not mean that it arrived. A peer that answers heartbeats, but for a while
+   * neither gets what was put nor makes room for more, is asked for a fresh region, to be filled with all it
+   * lacks.
+   */
+  #noteReceived(peer: ReplicaId, received: LogIndex): void {
+    const { nowUs, log, settings } = this.#state;
+    const next = this.#next[peer] ?? 0;
+    const moved = received !== this.#received[peer] || next !== this.#stalledNext[peer];
+    if (received >= log.lastIndex || moved) this.#stalledUs[peer] = nowUs;
+    this.#received[peer] = received;
+    this.#stalledNext[peer] = next;
+    if (nowUs - (this.#stalledUs[peer] ?? 0) >= settings.times.electionTimeoutUsMin) this.forgetRegion(peer);
+  }
+
+  #noteEcho(peer: ReplicaId, counter: number): void {
+    if (counter === 0 || counter > this.heartbeatCounter) return;
+    if (this.heartbeatCounter - counter >= BEATS_REMEMBERED) return;
+    const sentUs = this.#beatUs[counter % BEATS_REMEMBERED] ?? 0;
+    if (sentUs > (this.#echoUs[peer] ?? 0)) this.#echoUs[peer] = sentUs;
+  }
+
+  evaluateCommit(): void {
+    const state = this.#state;
+    if (state.role !== 'leader') return;
+    this.#match[state.self] = state.durableIndex;
+    const index = this.committable(state.membership.majorityReaches(this.#match) as LogIndex);
+    if (index > state.commitIndex) {
+      state.advanceCommit(index);
+      this.heartbeatDue = true;
+    }
+  }
+
+  /** Of what a majority holds, only what is of the own term, or precedes it, is safe from any later leader. */
+  committable(held: LogIndex): LogIndex {
+    const { log, term, commitIndex } = this.#state;
+    return held > commitIndex && log.termAt(held) === term ? held : commitIndex;
+  }
+
+  tick(): void {
+    const state = this.#state;
+    const { heartbeatIntervalUs, stepDownUs } = state.settings.times;
+    if (this.#progress && state.nowUs - this.#lastBeatUs >= heartbeatIntervalUs) this.#sendBeat();
+    for (const peer of this.#peers) this.#announceTo(peer);
+    const quietUs = state.nowUs - Math.max(this.majorityEchoUs, this.#beganUs);
+    if (quietUs >= stepDownUs) state.becomeFollower();
+  }
+
+  #sendBeat(): void {
+    this.heartbeatCounter++;
+    this.#beatUs[this.heartbeatCounter % BEATS_REMEMBERED] = this.#state.nowUs;
+    this.#lastBeatUs = this.#state.nowUs;
+    this.#progress = false;
+    this.heartbeatDue = true;
+  }
+
+  #announceTo(peer: ReplicaId): void {
+    const state = this.#state;
+    if (this.#keys.has(peer)) return;
+    const intervalUs = 2 * state.settings.times.heartbeatIntervalUs;
+    if (state.nowUs - (this.#announcedUs[peer] ?? 0) < intervalUs) return;
+    this.#announcedUs[peer] = state.nowUs;
+    // The number tells the peer whether its key got lost on the way here or its memory is lost to us.
+    const regionNumber = this.#regionNumbers[peer] ?? 0;
+    state.send(peer, { kind: MessageKind.announce, regionNumber, key: state.ackMemoryKey });
+  }
+
+  progress(): void {
+    this.#progress = true;
+  }
+
+  /** A majority has answered a heartbeat that was sent at this time or later. */
+  get majorityEchoUs(): number {
+    this.#echoUs[this.#state.self] = Infinity;
+    return this.#state.membership.majorityReaches(this.#echoUs);
+  }
+
+  writeHeartbeat(memory: RecordMemory, at: number): void {
+    writeHeartbeatBlock(this.currentHeartbeat(), memory, at, this.#state.settings.crc32c);
+  }
+
+  /** One object, overwritten by the next call. */
+  currentHeartbeat(): Heartbeat {
+    const beat = this.#beat;
+    beat.term = this.#state.term;
+    beat.counter = this.heartbeatCounter;
+    beat.commitIndex = this.#state.commitIndex;
+    return beat;
+  }
+
+  matchOf(peer: ReplicaId): LogIndex {
+    return (this.#match[peer] ?? 0) as LogIndex;
+  }
+
+  /** The process of this peer that was heard last. */
+  processOf(peer: ReplicaId): number {
+    return this.#processNumbers[peer] ?? 0;
+  }
+
+  /** Answered lately, and has a guest that the newest executing set names. */
+  peerMayServe(peer: ReplicaId): boolean {
+    const state = this.#state;
+    return (
+      this.#valid[peer] === 1 &&
+      this.peerIsReachable(peer) &&
+      setHolds(state.executing.newest, peer, this.#incarnations[peer] ?? 0)
+    );
+  }
+
+  peerIsReachable(peer: ReplicaId): boolean {
+    const { nowUs, settings } = this.#state;
+    return nowUs - (this.#echoUs[peer] ?? -Infinity) < settings.times.stepDownUs;
+  }
+
+  peers(): readonly ReplicaId[] {
+    return this.#peers;
+  }
+
+  /** Where the payload of the next record goes, or -1 when the log has no room. */
+  reserve(payloadBytes: number, type: number): number {
+    const state = this.#state;
+    const length = recordBytesFor(payloadBytes);
+    return state.makeRoom(length, type) ? state.log.room(length) + RECORD_HEADER_BYTES : -1;
+  }
+
+  /** Seals the payload at `payloadAt` (from `reserve`) as the next record. Returns its index, or 0. */
+  append(payloadAt: number, type: number, count: number, payloadBytes: number): LogIndex {
+    const state = this.#state;
+    const { log } = state;
+    const at = payloadAt - RECORD_HEADER_BYTES;
+    const index = (log.lastIndex + 1) as LogIndex;
+    const { lastTerm, lastChecksum } = log;
+    const { term, commitIndex, settings } = state;
+    const checksum = encodeRecord(
+      log.memory, at, term, index, lastTerm, lastChecksum, commitIndex, type, count, payloadBytes,
+      settings.crc32c,
+    ); // prettier-ignore
+    if (!log.append(at, recordBytesFor(payloadBytes), term, checksum)) return 0 as LogIndex;
+    state.noteAppended();
+    state.matchedIndex = index;
+    if (settings.durability === 'memory') this.evaluateCommit();
+    return index;
+  }
+
+  appendExecutingSet(type: number, set: ExecutingSet): LogIndex {
+    const payloadAt = this.reserve(executingSetBytes(set), type);
+    if (payloadAt === -1) return 0 as LogIndex;
+    encodeExecutingSet(set, this.#state.log.memory.view, payloadAt);
+    return this.append(payloadAt, type, set.length, executingSetBytes(set));
+  }
+}

@@ -1,0 +1,70 @@
+/** What a replica is told when it starts. Times are for liveness only; no promise rests on one. */
+import type { LogIndex, ReplicaId, Term } from '../ids.ts';
+import type { Crc32c } from './crc32c.ts';
+import type { ExecutingSet } from './executing-set.ts';
+import type { LogLimits } from './log.ts';
+
+export interface FalconTimes {
+  /** A leader that makes progress says so this often. */
+  readonly heartbeatIntervalUs: number;
+  /** A backup stands when its leader was silent for a random time between these two. */
+  readonly electionTimeoutUsMin: number;
+  readonly electionTimeoutUsMax: number;
+  /** Who may not execute waits this much longer, so that executing members stand first. */
+  readonly standbyExtraUs: number;
+  /** A refused or unanswered pre-vote is asked again after this time, plus up to as much again by chance. */
+  readonly preVoteRetryUs: number;
+  /** A leader that a majority has not echoed for this long steps down. */
+  readonly stepDownUs: number;
+  /** A leadership transfer that has not come about after this time is given up. */
+  readonly transferTimeoutUs: number;
+}
+
+export const DEFAULT_TIMES: FalconTimes = {
+  heartbeatIntervalUs: 5_000,
+  electionTimeoutUsMin: 60_000,
+  electionTimeoutUsMax: 90_000,
+  standbyExtraUs: 40_000,
+  preVoteRetryUs: 8_000,
+  stepDownUs: 90_000,
+  transferTimeoutUs: 250_000,
+};
+
+export const DEFAULT_LOG_LIMITS: LogLimits = {
+  storageBytes: 64 * 1024 * 1024,
+  recordsMax: 262_144,
+  recordBytesMax: 2 * 1024 * 1024,
+};
+
+/** What survives a crash of the replica, made durable by the shell before anything that depends on it. */
+export interface HardState {
+  readonly clusterId: bigint;
+  readonly term: Term;
+  /** `NO_REPLICA` when no vote was given in `term`. */
+  readonly votedFor: ReplicaId;
+}
+
+/** Where an empty log begins: before record 1, or behind a checkpoint. */
+export interface LogBase {
+  readonly index: LogIndex;
+  readonly term: Term;
+  readonly checksum: number;
+  /** The newest executing set at `index`. */
+  readonly executing: ExecutingSet;
+}
+
+export interface FalconSettings {
+  readonly self: ReplicaId;
+  readonly voters: readonly ReplicaId[];
+  /** Number of this process among those of this replica, higher than all before it: unsigned 32 bits, persisted. */
+  readonly processNumber: number;
+  readonly hardState: HardState;
+  readonly base: LogBase;
+  /** `memory`: a record counts as held once it lies in memory. `disk`: once the shell says `durable`. */
+  readonly durability: 'disk' | 'memory';
+  readonly times: FalconTimes;
+  readonly logLimits: LogLimits;
+  readonly crc32c: Crc32c;
+  /** Uniform in [0, 1). */
+  readonly random: () => number;
+}

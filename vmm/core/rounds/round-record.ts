@@ -1,0 +1,58 @@
+/**
+ * The payload of a round's record: how far both guests run, and the frames that both find when they start.
+ *
+ *    0 u64 virtual instant at which the round ends, ns
+ *    8 u64 rounds up to this index: the leader has released their output
+ *   16 frames: u32 bytes, u32 zero, bytes, padded to 8
+ */
+import { readUint64, writeUint64, type RecordMemory } from '../falcon/record.ts';
+
+export const RoundRecordType = {
+  /** Both guests get these frames and run. */
+  round: 16,
+  /** Both guests stand: their memories are compared. */
+  verification: 17,
+} as const;
+
+export const ROUND_HEADER_BYTES = 16;
+const frameHeaderBytes = 8;
+
+export function frameBytesInRound(frameBytes: number): number {
+  return frameHeaderBytes + ((frameBytes + 7) & ~7);
+}
+
+export function writeRoundHeader(memory: RecordMemory, at: number, untilNs: number, released: number): void {
+  writeUint64(memory.view, at, untilNs);
+  writeUint64(memory.view, at + 8, released);
+}
+
+export function roundUntilNs(memory: RecordMemory, at: number): number {
+  return readUint64(memory.view, at);
+}
+
+export function roundReleasedIndex(memory: RecordMemory, at: number): number {
+  return readUint64(memory.view, at + 8);
+}
+
+/** Copies a frame in at `at`; returns the position behind it. */
+export function writeFrame(
+  memory: RecordMemory,
+  at: number,
+  source: Uint8Array,
+  offset: number,
+  bytes: number,
+): number {
+  memory.view.setUint32(at, bytes, true);
+  memory.view.setUint32(at + 4, 0, true);
+  memory.bytes.set(source.subarray(offset, offset + bytes), at + frameHeaderBytes);
+  return at + frameBytesInRound(bytes);
+}
+
+/** Bytes of the frame whose header lies at `at`; the frame follows 8 bytes behind. */
+export function frameBytesAt(memory: RecordMemory, at: number): number {
+  return memory.view.getUint32(at, true);
+}
+
+export function frameOffsetAt(at: number): number {
+  return at + frameHeaderBytes;
+}

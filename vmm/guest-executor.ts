@@ -1,0 +1,184 @@
+/**
+ * Runs one guest by the committed log: every round's record becomes frames in the deliver ring and a run to the
+ * round's virtual instant. Guarantees: only committed records reach the guest, in order, each once; output leaves
+ * only while this replica serves; a backup forgets output that the leader has released.
+ */
+import { native } from '../native/binding.ts';
+import {
+  recordCount,
+  recordType,
+  RECORD_HEADER_BYTES,
+} from './core/falcon/record.ts';
+import type { FalconReplica } from './core/falcon/replica.ts';
+import type { LogIndex } from './core/ids.ts';
+import {
+  frameBytesAt,
+  frameBytesInRound,
+  frameOffsetAt,
+  ROUND_HEADER_BYTES,
+  RoundRecordType,
+  roundReleasedIndex,
+  roundUntilNs,
+} from './core/rounds/round-record.ts';
+import { entryKind } from './io/qemu/layout.ts';
+import type { GuestPort, Stopped } from './io/qemu/port.ts';
+import type { Tap } from './io/tap.ts';
+
+interface HeldRound {
+  readonly index: LogIndex;
+  readonly holdHead: number;
+}
+
+export class GuestExecutor {
+  readonly port: GuestPort;
+  readonly #falcon: FalconReplica;
+  readonly #tap: Tap;
+  /** Invariant: the guest's state is that after exactly the records up to here. */
+  #appliedIndex = 0 as LogIndex;
+  #running = 0 as LogIndex;
+  #serving = false;
+  #virtualNs = 0;
+  #idle = false;
+  #framesDelivered = 0;
+  /** Rounds whose output is still held, oldest first. */
+  readonly #held: HeldRound[] = [];
+
+  constructor(port: GuestPort, falcon: FalconReplica, tap: Tap) {
+    this.port = port;
+    this.#falcon = falcon;
+    this.#tap = tap;
+  }
+
+  get appliedIndex(): LogIndex {
+    return this.#appliedIndex;
+  }
+
+  /** The guest stands between two rounds. */
+  get stands(): boolean {
+    return this.#running === 0;
+  }
+
+  get virtualNs(): number {
+    return this.#virtualNs;
+  }
+
+  /** At the end of the last round every vCPU was halted. */
+  get idle(): boolean {
+    return this.#idle;
+  }
+
+  get serving(): boolean {
+    return this.#serving;
+  }
+
+  /** Frames given to the guest since the start. */
+  get framesDelivered(): number {
+    return this.#framesDelivered;
+  }
+
+  /** The guest was given the state after the record `index`. */
+  stateLoaded(index: LogIndex, virtualNs: number): void {
+    this.#appliedIndex = index;
+    this.#virtualNs = virtualNs;
+    this.#held.length = 0;
+  }
+
+  /** Frames from clients come in, output goes out: what the guest still holds was never contradicted. */
+  beginServing(): void {
+    this.#serving = true;
+    const newest = this.#held.at(-1);
+    if (newest !== undefined) this.port.release(newest.holdHead);
+    this.#held.length = 0;
+    this.#tap.setCarrier(true);
+    this.#tap.announce();
+    this.port.divertIngress(true);
+  }
+
+  /** No output from now on, and no input from clients. */
+  endServing(): void {
+    this.#serving = false;
+    this.port.divertIngress(false);
+    this.#tap.setCarrier(false);
+  }
+
+  /** Takes the end of the running round. True when there was one. */
+  takeEnd(): boolean {
+    if (this.#running === 0) return false;
+    const stopped = this.port.takeStopped();
+    if (stopped === undefined) return false;
+    this.#roundEnded(stopped);
+    return true;
+  }
+
+  #roundEnded(stopped: Stopped): void {
+    this.#virtualNs = stopped.virtualNs;
+    this.#idle = stopped.idle;
+    if (!this.#serving) this.#held.push({ index: this.#running, holdHead: stopped.holdHead });
+    this.#appliedIndex = this.#running;
+    this.#running = 0 as LogIndex;
+    this.#falcon.applied(this.#appliedIndex);
+  }
+
+  /** The next committed record, if the guest stands: its index, or 0. */
+  nextCommitted(): LogIndex {
+    const next = (this.#appliedIndex + 1) as LogIndex;
+    return this.stands && next <= this.#falcon.commitIndex ? next : (0 as LogIndex);
+  }
+
+  /** Begins the round of the record at `index`, or passes over a record that is no round. */
+  execute(index: LogIndex): void {
+    const { log } = this.#falcon;
+    const at = log.offsetAt(index);
+    if (recordType(log.memory, at) !== RoundRecordType.round) {
+      this.passOver(index);
+      return;
+    }
+    const payload = at + RECORD_HEADER_BYTES;
+    this.#dropReleased(roundReleasedIndex(log.memory, payload));
+    this.#deliver(payload + ROUND_HEADER_BYTES, recordCount(log.memory, at));
+    this.#running = index;
+    this.port.run(roundUntilNs(log.memory, payload), this.port.deliver.head, index, this.#serving);
+  }
+
+  /** The record at `index` changes nothing in the guest. */
+  passOver(index: LogIndex): void {
+    this.#appliedIndex = index;
+    this.#falcon.applied(index);
+  }
+
+  /** What the leader says it has released, nobody needs here any more. */
+  #dropReleased(releasedIndex: number): void {
+    let holdHead: number | undefined;
+    for (let oldest = this.#held[0]; oldest !== undefined && oldest.index <= releasedIndex; oldest = this.#held[0]) {
+      holdHead = oldest.holdHead;
+      this.#held.shift();
+    }
+    if (holdHead !== undefined && !this.#serving) this.port.drop(holdHead);
+  }
+
+  #deliver(firstFrame: number, count: number): void {
+    const { memory } = this.#falcon.log;
+    const { deliver } = this.port;
+    let at = firstFrame;
+    for (let frame = 0; frame < count; frame++) {
+      const bytes = frameBytesAt(memory, at);
+      const place = deliver.reserve(bytes);
+      // A guest that takes no frames for 4 MiB has lost its network driver: as a NIC would, the frame is dropped,
+      // on both sides alike, since both rings hold the same.
+      if (place !== -1) {
+        const from = frameOffsetAt(at);
+        deliver.data.set(memory.bytes.subarray(from, from + bytes), place);
+        deliver.commit(entryKind.frame, bytes);
+        this.#framesDelivered++;
+      }
+      at += frameBytesInRound(bytes);
+    }
+  }
+
+  /** Waits for the running round's end, at most so long. For use before state is moved. */
+  finishRound(timeoutUs: number): void {
+    if (this.#running === 0) return;
+    native().waitReadable(Int32Array.of(this.port.socketFd), new Uint8Array(1), timeoutUs);
+    this.takeEnd();
+  }
+}

@@ -1,0 +1,40 @@
+/** Processes of this machine by pid, with a look at what they are before they are ended: pids are used again. */
+import { readFileSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+
+const pollMs = 20;
+
+/** The pid in a pid file, or undefined when there is none. */
+export function readPid(file: string): number | undefined {
+  try {
+    const pid = Number.parseInt(readFileSync(file, 'utf8'), 10);
+    return Number.isInteger(pid) && pid > 1 ? pid : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The words of its command line, joined; undefined when it has ended. */
+function commandLine(pid: number): string | undefined {
+  try {
+    const text = readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
+    return text === '' ? undefined : text; // A zombie has none.
+  } catch {
+    return undefined;
+  }
+}
+
+export function processRuns(pid: number | undefined): boolean {
+  return pid !== undefined && commandLine(pid) !== undefined;
+}
+
+/** Waits for the process to end by itself; after `timeoutMs` kills it, if its command line holds `mark`. */
+export async function endProcess(pid: number | undefined, mark: string, timeoutMs: number): Promise<void> {
+  if (pid === undefined) return;
+  const deadline = performance.now() + timeoutMs;
+  const isOurs = () => commandLine(pid)?.includes(mark) === true;
+  while (isOurs() && performance.now() < deadline) await delay(pollMs);
+  if (!isOurs()) return;
+  process.kill(pid, 'SIGKILL');
+  while (isOurs()) await delay(pollMs);
+}

@@ -1,0 +1,296 @@
+/**
+ * The agent's end of QEMU's gaia port: the guest's memory, its rings of frames and the requests it answers.
+ * Guarantees: nothing of the area is believed before magic, version and sizes agree; a refusal by QEMU is a
+ * `PortRefusedError` with QEMU's own words; once QEMU hangs up every call says so.
+ */
+import { closeSync } from 'node:fs';
+import { native } from '../../../native/binding.ts';
+import { readUint64, writeUint64 } from '../../core/falcon/record.ts';
+import { GaiaError } from '../../core/errors.ts';
+import { RingConsumer, RingProducer } from '../ring.ts';
+import * as layout from './layout.ts';
+
+const answerTimeoutUs = 10_000_000;
+
+/** QEMU refused a request and did nothing. */
+export class PortRefusedError extends GaiaError {
+  constructor(text: string) {
+    super('GAIA_PORT_REFUSED', `QEMU refused: ${text}`);
+  }
+}
+
+/** QEMU hung up or does not answer. */
+export class PortLostError extends GaiaError {
+  constructor(what: string) {
+    super('GAIA_PORT_LOST', `QEMU's gaia port ${what}`);
+  }
+}
+
+/** One migratable RAM block of the guest, mapped. */
+export interface GuestBlock {
+  readonly name: string;
+  readonly memory: ArrayBuffer;
+  readonly bytes: number;
+  /** Pages that the bitmaps cover. */
+  readonly pageCount: number;
+  /** Its first bit in the bitmaps, a multiple of 64. */
+  readonly bitmapBit: number;
+}
+
+/** How a round ended. */
+export interface Stopped {
+  readonly virtualNs: number;
+  /** First byte of the deliver ring that the guest has not taken. */
+  readonly deliverTail: number;
+  readonly holdHead: number;
+  readonly reason: number;
+  /** Every vCPU is halted. */
+  readonly idle: boolean;
+}
+
+export class GuestPort {
+  readonly socketFd: number;
+  /** eventfd: frames lie in the ingress ring. */
+  readonly doorbellFd: number;
+  readonly qemuPid: number;
+  readonly blocks: readonly GuestBlock[];
+  readonly ingress: RingConsumer;
+  readonly deliver: RingProducer;
+  /** Dirty bitmap of the last `collect`, one bit a page, all blocks in a row. */
+  readonly dirtyBitmap: Uint32Array;
+  /** Device state, as `save` left it or `load` will find it. */
+  readonly deviceState: Uint8Array;
+  readonly #message = new Uint8Array(layout.messageBytes);
+  readonly #view = new DataView(this.#message.buffer);
+  #sequence = 0;
+  #runSequence = 0;
+  #stopped: Stopped | undefined;
+
+  /** Takes the greeting that waits on an accepted connection. */
+  constructor(socketFd: number) {
+    this.socketFd = socketFd;
+    const fds = this.#greeting();
+    const [areaFd, doorbellFd, ...blockFds] = fds;
+    if (areaFd === undefined || doorbellFd === undefined) throw new PortLostError('passed no memory');
+    this.doorbellFd = doorbellFd;
+    this.qemuPid = this.#argument(2);
+    const area = native().memoryMap(areaFd, 0, this.#argument(0), true);
+    closeSync(areaFd);
+    const view = new DataView(area);
+    if (
+      view.getUint32(layout.areaOffset.magic, true) !== layout.magic ||
+      view.getUint32(layout.areaOffset.version, true) !== layout.version
+    )
+      throw new PortLostError(
+        `speaks layout version ${view.getUint32(layout.areaOffset.version, true)}, this agent ${layout.version}: run "gaia-vm qemu build"`,
+      );
+    this.blocks = blockFds.map((fd, index) => mapBlock(view, fd, index));
+    this.ingress = new RingConsumer(...ringParts(area, layout.ringIndex.ingress));
+    this.deliver = deliverRing(area);
+    const bitmapBytes = readUint64(view, layout.areaOffset.bitmapBytes);
+    this.dirtyBitmap = new Uint32Array(area, readUint64(view, layout.areaOffset.bitmapOffset), bitmapBytes / 4);
+    this.deviceState = new Uint8Array(
+      area,
+      readUint64(view, layout.areaOffset.stateOffset),
+      readUint64(view, layout.areaOffset.stateBytes),
+    );
+  }
+
+  #greeting(): readonly number[] {
+    const fds = Int32Array.of(this.socketFd);
+    if (native().waitReadable(fds, new Uint8Array(1), answerTimeoutUs) === 0)
+      throw new PortLostError('connected but said nothing for 10 s');
+    const received = native().portReceive(this.socketFd, this.#message);
+    if (received === null || received.bytes !== layout.messageBytes)
+      throw new PortLostError('hung up before its greeting');
+    if (this.#view.getUint32(layout.messageOffset.type, true) !== layout.messageType.hello)
+      throw new PortLostError('did not greet');
+    return received.fds;
+  }
+
+  /** Claims the guest; from now on dirty pages are tracked. */
+  welcome(): void {
+    this.#call(layout.messageType.welcome);
+  }
+
+  /** Starts a round; `takeStopped` tells of its end. */
+  run(untilVirtualNs: number, deliverHead: number, round: number, release: boolean): void {
+    this.#stopped = undefined;
+    this.#runSequence = this.#send(
+      layout.messageType.run,
+      untilVirtualNs,
+      deliverHead,
+      round,
+      release ? layout.runRelease : 0,
+    );
+  }
+
+  /** Once per round: how it ended; undefined while it runs. Throws when QEMU refused the round. */
+  takeStopped(): Stopped | undefined {
+    this.#poll();
+    const stopped = this.#stopped;
+    this.#stopped = undefined;
+    return stopped;
+  }
+
+  /** Stops so that devices know of it, as before state is moved. */
+  pause(): Stopped {
+    this.#call(layout.messageType.pause);
+    return this.#readStopped();
+  }
+
+  /** Dirty bitmap into `dirtyBitmap`; returns how many pages. */
+  collect(): number {
+    this.#call(layout.messageType.collect);
+    return this.#argument(0);
+  }
+
+  /** Device state into `deviceState`; returns its length and checksum. */
+  save(): { readonly bytes: number; readonly checksum: number } {
+    this.#call(layout.messageType.save);
+    return { bytes: this.#argument(0), checksum: this.#argument(1) };
+  }
+
+  load(bytes: number, checksum: number): void {
+    this.#call(layout.messageType.load, bytes, checksum);
+  }
+
+  /** Held frames up to this position go to the tap; returns the position reached. */
+  release(holdHead: number): number {
+    this.#call(layout.messageType.release, holdHead);
+    return this.#argument(0);
+  }
+
+  /** Held frames up to this position are forgotten. */
+  drop(holdHead: number): void {
+    this.#call(layout.messageType.drop, holdHead);
+  }
+
+  /** Whether frames from the tap come into the ingress ring or are discarded. */
+  divertIngress(divert: boolean): void {
+    this.#call(layout.messageType.ingress, divert ? 1 : 0);
+  }
+
+  /** Asks QEMU to end. Never throws. */
+  quit(): void {
+    try {
+      this.#send(layout.messageType.quit);
+    } catch {
+      // It has ended already.
+    }
+  }
+
+  close(): void {
+    closeSync(this.socketFd);
+    closeSync(this.doorbellFd);
+  }
+
+  #send(type: number, ...values: number[]): number {
+    this.#message.fill(0);
+    this.#sequence = (this.#sequence + 1) >>> 0;
+    this.#view.setUint32(layout.messageOffset.magic, layout.magic, true);
+    this.#view.setUint32(layout.messageOffset.type, type, true);
+    this.#view.setUint32(layout.messageOffset.sequence, this.#sequence, true);
+    values.forEach((value, index) => {
+      writeUint64(this.#view, layout.messageOffset.a + 8 * index, value);
+    });
+    try {
+      native().portSend(this.socketFd, this.#message);
+    } catch (error) {
+      throw new PortLostError(`takes no requests: ${(error as Error).message}`);
+    }
+    return this.#sequence;
+  }
+
+  /** Sends a request and waits for its answer: for those that QEMU answers at once. */
+  #call(type: number, ...values: number[]): void {
+    const sequence = this.#send(type, ...values);
+    const fds = Int32Array.of(this.socketFd);
+    const ready = new Uint8Array(1);
+    for (;;) {
+      if (native().waitReadable(fds, ready, answerTimeoutUs) === 0)
+        throw new PortLostError(`did not answer request ${type} within 10 s`);
+      if (this.#receive() === sequence) return;
+    }
+  }
+
+  #poll(): void {
+    while (this.#receive() !== undefined);
+  }
+
+  /** The sequence number of one answer read, or undefined when none waits. */
+  #receive(): number | undefined {
+    const received = native().portReceive(this.socketFd, this.#message);
+    if (received === null) return undefined;
+    if (received.bytes !== layout.messageBytes) throw new PortLostError('hung up');
+    const sequence = this.#view.getUint32(layout.messageOffset.sequence, true);
+    if (this.#view.getUint32(layout.messageOffset.status, true) !== layout.status.ok)
+      throw new PortRefusedError(this.#text());
+    if (sequence === this.#runSequence) {
+      this.#runSequence = 0;
+      this.#stopped = this.#readStopped();
+    }
+    return sequence;
+  }
+
+  #readStopped(): Stopped {
+    return {
+      virtualNs: this.#argument(0),
+      deliverTail: this.#argument(1),
+      holdHead: this.#argument(2),
+      reason: this.#argument(3),
+      idle: this.#argument(4) === 1,
+    };
+  }
+
+  #argument(index: number): number {
+    return readUint64(this.#view, layout.messageOffset.a + 8 * index);
+  }
+
+  #text(): string {
+    const text = this.#message.subarray(layout.messageOffset.text);
+    const end = text.indexOf(0);
+    return new TextDecoder().decode(text.subarray(0, end === -1 ? text.length : end));
+  }
+}
+
+function mapBlock(area: DataView, fd: number, index: number): GuestBlock {
+  const at = layout.blockTableOffset + layout.blockBytes * index;
+  const name = new Uint8Array(area.buffer, at + layout.blockOffset.name, layout.blockNameBytes);
+  const end = name.indexOf(0);
+  const bytes = readUint64(area, at + layout.blockOffset.bytesMax);
+  try {
+    return {
+      name: new TextDecoder().decode(name.subarray(0, end === -1 ? name.length : end)),
+      memory: native().memoryMap(fd, readUint64(area, at + layout.blockOffset.fdOffset), bytes, true),
+      bytes,
+      pageCount: bytes / layout.pageBytes,
+      bitmapBit: readUint64(area, at + layout.blockOffset.bitmapBit),
+    };
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function ringParts(
+  area: ArrayBuffer,
+  index: number,
+): [Uint8Array, Uint32Array, number, Uint32Array, number] {
+  const view = new DataView(area);
+  const at = readUint64(view, layout.areaOffset.ringOffset + 8 * index);
+  const capacity = view.getUint32(at + layout.ringOffset.capacity, true);
+  const words = new Uint32Array(area, at, layout.ringHeaderBytes / 4);
+  const data = new Uint8Array(area, at + layout.ringHeaderBytes, capacity);
+  return [data, words, layout.ringOffset.head / 4, words, layout.ringOffset.tail / 4];
+}
+
+function deliverRing(area: ArrayBuffer): RingProducer {
+  const [data, words, head, , tail] = ringParts(area, layout.ringIndex.deliver);
+  return new RingProducer(
+    data,
+    words,
+    head,
+    () => Atomics.load(words, tail),
+    (position) => Atomics.store(words, tail, position),
+  );
+}

@@ -1,0 +1,461 @@
+/**
+ * One replica's hot path, in the agent's worker thread: consensus, rounds, state transfer and verification in one
+ * loop over polled memory. Each pass takes what came in, decides, and carries out; nothing here waits.
+ *
+ * Invariants: nothing is proposed before everything in the log was executed here; the guest is run by committed
+ * records only; a round begins only while this replica may serve.
+ */
+import { ConsensusShell } from './consensus-shell.ts';
+import { readUint64, recordType, writeUint64 } from './core/falcon/record.ts';
+import type { LogIndex, ReplicaId } from './core/ids.ts';
+import { Pacemaker } from './core/rounds/pacemaker.ts';
+import {
+  frameBytesInRound,
+  ROUND_HEADER_BYTES,
+  RoundRecordType,
+  writeFrame,
+  writeRoundHeader,
+} from './core/rounds/round-record.ts';
+import type { EngineEvent, EngineStatus } from './engine-protocol.ts';
+import { GuestExecutor } from './guest-executor.ts';
+import { HardStateFile } from './io/hard-state-file.ts';
+import { MailKind } from './io/mail.ts';
+import { PortLostError, type GuestPort } from './io/qemu/port.ts';
+import { Tap } from './io/tap.ts';
+import type { ShmPeer, ShmTransport } from './io/transport/shm.ts';
+import { StateReceiver, StateSender } from './state-transfer.ts';
+import { Verifier } from './verifier.ts';
+import { replicaFiles, type VmPlan } from './vm-plan.ts';
+
+/** Payload of one round's record at most: bounds how long a batch takes to travel. */
+const batchBytesMax = 256 * 1024;
+/** Rounds that the leader may be ahead of an executing backup. */
+const leadMax = 16;
+/** A backup that made no progress for this long while the leader waits for it leaves the executing set. */
+const backupStallUs = 2_000_000;
+/** Under load, when the guest is never idle, memories are compared every so many rounds. */
+const verificationIntervalRounds = 256;
+const stateWantedIntervalUs = 250_000;
+const messagesPerPassMax = 64;
+
+export interface EngineFace {
+  event(event: EngineEvent): void;
+}
+
+export class ReplicaEngine {
+  readonly consensus: ConsensusShell;
+  readonly #plan: VmPlan;
+  readonly #self: ReplicaId;
+  readonly #transport: ShmTransport;
+  readonly #face: EngineFace;
+  readonly #pacemaker = new Pacemaker();
+  readonly #executed = new Map<ReplicaId, { index: number; sinceUs: number }>();
+  readonly #stateWanted = new Map<ReplicaId, number>();
+  readonly #word = new Uint8Array(8);
+  #executor: GuestExecutor | undefined;
+  #verifier: Verifier | undefined;
+  #receiver: StateReceiver | undefined;
+  #sender: StateSender | undefined;
+  #guestReady = false;
+  #guestLost = false;
+  #stateAskedUs = -Infinity;
+  #rounds = 0;
+  #roundsSinceVerification = 0;
+  #framesSinceVerification = 0;
+
+  constructor(plan: VmPlan, self: ReplicaId, transport: ShmTransport, face: EngineFace) {
+    this.#plan = plan;
+    this.#self = self;
+    this.#transport = transport;
+    this.#face = face;
+    const name = plan.replicas.find((replica) => replica.id === self)?.name ?? '';
+    const hardState = new HardStateFile(replicaFiles(plan.name, name).hardStateFile, BigInt(plan.clusterId));
+    const first = plan.replicas.find((replica) => replica.executes)?.id ?? self;
+    this.consensus = new ConsensusShell(
+      self,
+      plan.replicas.map((replica) => replica.id),
+      first,
+      transport,
+      hardState,
+    );
+    this.#guestReady = plan.guest.readyMarker === null;
+  }
+
+  /** This replica's guest: the first executor's is fresh and VALID, any other waits for state. */
+  attachGuest(port: GuestPort, tapFd: number, valid: boolean): void {
+    const { falcon } = this.consensus;
+    port.welcome();
+    this.#executor = new GuestExecutor(port, falcon, new Tap(tapFd, this.#plan.guest.mac));
+    this.#verifier = new Verifier(port, (text) => this.#event('divergence', text, {}));
+    if (!valid) this.#receiver = new StateReceiver(port);
+    falcon.setExecutor(1, valid);
+  }
+
+  start(nowUs: number): void {
+    this.consensus.falcon.start(nowUs);
+  }
+
+  guestReady(): void {
+    this.#guestReady = true;
+  }
+
+  peerGone(peer: ReplicaId): void {
+    this.#event('peer-gone', `Replica ${this.#name(peer)} has ended`, { replica: peer });
+    this.consensus.falcon.peerGone(peer);
+    if (this.#sender?.peer.id === peer) this.#sender = undefined;
+    this.#stateWanted.delete(peer);
+    this.#executed.delete(peer);
+  }
+
+  /** One pass. True when there was something to do, so that another pass may find more. */
+  pass(nowUs: number): boolean {
+    const { falcon } = this.consensus;
+    falcon.tick(nowUs);
+    let worked = this.#takeMail();
+    worked = this.consensus.takeInputs() || worked;
+    try {
+      worked = this.#moveGuest(nowUs) || worked;
+    } catch (error) {
+      if (!(error instanceof PortLostError)) throw error;
+      this.#loseGuest(error);
+      worked = true;
+    }
+    falcon.leaderProgress();
+    return this.consensus.carryOut() || worked;
+  }
+
+  /** Microseconds until something here falls due without an input. */
+  waitUs(nowUs: number): number {
+    const { falcon } = this.consensus;
+    let waitUs = falcon.nextDeadlineUs - nowUs;
+    const executor = this.#executor;
+    if (executor?.serving === true && executor.stands) {
+      waitUs = Math.min(waitUs, this.#pacemaker.waitNs(nowUs * 1000, executor.virtualNs, executor.idle) / 1000);
+    }
+    return Math.max(0, Math.min(waitUs, 50_000));
+  }
+
+  status(): EngineStatus {
+    const { falcon } = this.consensus;
+    const executor = this.#executor;
+    const verifier = this.#verifier;
+    return {
+      replica: this.#self,
+      role: this.#role(),
+      state: this.#state(),
+      term: falcon.term,
+      leader: falcon.leader ?? null,
+      commitIndex: falcon.commitIndex,
+      appliedIndex: executor?.appliedIndex ?? 0,
+      serving: executor?.serving ?? false,
+      executing: falcon.executingSetCommitted.map((member) => member.replica),
+      virtualMs: (executor?.virtualNs ?? 0) / 1e6,
+      rounds: this.#rounds,
+      framesDelivered: executor?.framesDelivered ?? 0,
+      verifications: verifier?.verifications ?? 0,
+      verifiedPages: verifier?.pages ?? 0,
+      mismatches: verifier?.mismatches ?? 0,
+      divergentPages: verifier?.divergentPages ?? 0,
+    };
+  }
+
+  #role(): EngineStatus['role'] {
+    const { falcon } = this.consensus;
+    if (falcon.role === 'leader') return 'leader';
+    if (falcon.role !== 'follower') return 'candidate';
+    return this.#executor === undefined ? 'standby' : 'backup';
+  }
+
+  #state(): EngineStatus['state'] {
+    if (this.#guestLost) return 'guest lost';
+    if (this.consensus.falcon.leader === undefined) return 'starting';
+    if (this.#executor === undefined) return 'logging';
+    return this.#receiver === undefined ? 'running' : 'waiting for state';
+  }
+
+  // Mail ---------------------------------------------------------------------------------------------
+
+  #takeMail(): boolean {
+    let worked = false;
+    for (const peer of this.#transport.peers()) {
+      for (let taken = 0; taken < messagesPerPassMax && peer.messages.next(); taken++) {
+        const { kind } = peer.messages;
+        const bytes = peer.messages.copy();
+        peer.messages.consume();
+        this.#takeMessage(peer, kind, bytes);
+        worked = true;
+      }
+    }
+    return worked;
+  }
+
+  #takeMessage(peer: ShmPeer, kind: number, bytes: Uint8Array): void {
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    switch (kind) {
+      case MailKind.falcon:
+        this.consensus.falcon.receive(peer.id, bytes);
+        break;
+      case MailKind.executed:
+        this.#executed.set(peer.id, { index: readUint64(view, 0), sinceUs: this.#nowUs });
+        break;
+      case MailKind.bitmap:
+      case MailKind.root:
+      case MailKind.hashesWanted:
+      case MailKind.hashes:
+        this.#verifier?.take(peer, kind, bytes);
+        break;
+      case MailKind.stateWanted:
+        this.#stateWanted.set(peer.id, readUint64(view, 0));
+        break;
+      case MailKind.stateLoaded:
+        this.#stateArrived(peer.id, readUint64(view, 0));
+        break;
+      default:
+        this.#takeState(peer, kind, bytes);
+    }
+  }
+
+  #takeState(peer: ShmPeer, kind: number, bytes: Uint8Array): void {
+    const loaded = this.#receiver?.take(kind, bytes);
+    if (loaded === undefined || this.#executor === undefined) return;
+    this.#receiver = undefined;
+    this.#executor.stateLoaded(loaded.index, loaded.virtualNs);
+    this.consensus.falcon.setExecutor(1, true);
+    writeUint64(new DataView(this.#word.buffer), 0, loaded.index);
+    peer.send(MailKind.stateLoaded, this.#word);
+    this.#event('state-loaded', `State of record ${loaded.index} loaded`, { index: loaded.index });
+  }
+
+  // The guest ----------------------------------------------------------------------------------------
+
+  get #nowUs(): number {
+    return this.consensus.falcon.state.nowUs;
+  }
+
+  #moveGuest(nowUs: number): boolean {
+    const executor = this.#executor;
+    const { falcon } = this.consensus;
+    if (executor === undefined) {
+      falcon.applied(falcon.commitIndex);
+      return false;
+    }
+    if (this.#receiver !== undefined) {
+      falcon.applied(falcon.commitIndex);
+      this.#askForState(nowUs);
+      return false;
+    }
+    let worked = false;
+    if (executor.takeEnd()) {
+      this.#rounds++;
+      this.#roundsSinceVerification++;
+      this.#tellExecuted(executor);
+      worked = true;
+    }
+    worked = this.#verifier?.step() === true || worked;
+    worked = this.#applyCommitted(executor) || worked;
+    worked = this.#lead(executor, nowUs) || worked;
+    return worked;
+  }
+
+  #askForState(nowUs: number): void {
+    const { leader } = this.consensus.falcon;
+    if (leader === undefined || nowUs - this.#stateAskedUs < stateWantedIntervalUs) return;
+    this.#stateAskedUs = nowUs;
+    writeUint64(new DataView(this.#word.buffer), 0, 1);
+    this.#transport.peer(leader)?.send(MailKind.stateWanted, this.#word);
+  }
+
+  #tellExecuted(executor: GuestExecutor): void {
+    const { leader } = this.consensus.falcon;
+    if (leader === undefined || leader === this.#self) return;
+    writeUint64(new DataView(this.#word.buffer), 0, executor.appliedIndex);
+    this.#transport.peer(leader)?.send(MailKind.executed, this.#word);
+  }
+
+  #applyCommitted(executor: GuestExecutor): boolean {
+    const verifier = this.#verifier;
+    if (verifier === undefined || verifier.busy || this.#sender !== undefined) return false;
+    const { falcon } = this.consensus;
+    const index = executor.nextCommitted();
+    if (index === 0) return false;
+    const type = recordType(falcon.log.memory, falcon.log.offsetAt(index));
+    if (type === RoundRecordType.verification) {
+      this.#verify(executor, verifier, index);
+      return true;
+    }
+    executor.execute(index);
+    return true;
+  }
+
+  /** Both sides stand after the same records: their memories must be equal. */
+  #verify(executor: GuestExecutor, verifier: Verifier, index: LogIndex): void {
+    this.#roundsSinceVerification = 0;
+    this.#framesSinceVerification = 0;
+    const partner = this.#partner();
+    executor.passOver(index);
+    if (partner !== undefined) verifier.begin(index, partner, this.consensus.falcon.role === 'leader');
+  }
+
+  /** The other executing member, as the log has it. */
+  #partner(): ShmPeer | undefined {
+    for (const { replica } of this.consensus.falcon.executingSetCommitted) {
+      if (replica !== this.#self) return this.#transport.peer(replica);
+    }
+    return undefined;
+  }
+
+  // Leading ------------------------------------------------------------------------------------------
+
+  #lead(executor: GuestExecutor, nowUs: number): boolean {
+    const { falcon } = this.consensus;
+    const level = executor.stands && executor.appliedIndex === falcon.commitIndex;
+    if (!falcon.mayServe) {
+      this.#sender = undefined;
+      if (executor.serving) {
+        executor.endServing();
+        this.#event('serving-ended', `Term ${falcon.term} is led by another replica`, { term: falcon.term });
+        return true;
+      }
+      return false;
+    }
+    if (!executor.serving) {
+      if (!level) return false;
+      executor.beginServing();
+      this.#pacemaker.align(nowUs * 1000, executor.virtualNs);
+      this.#event('serving', `Serves in term ${falcon.term} from record ${executor.appliedIndex}`, {
+        term: falcon.term,
+        index: executor.appliedIndex,
+      });
+      return true;
+    }
+    if (this.#sender !== undefined) return this.#sendState();
+    this.#watchPartner(nowUs);
+    if (!level || falcon.log.lastIndex !== falcon.commitIndex || this.#verifier?.busy === true) return false;
+    return this.#beginTransfer(executor) || this.#proposeNext(executor, nowUs);
+  }
+
+  #sendState(): boolean {
+    const sender = this.#sender;
+    if (sender === undefined) return false;
+    // It stands until the peer has loaded: only then do both go on from the same state.
+    return !sender.sent && sender.pump();
+  }
+
+  #beginTransfer(executor: GuestExecutor): boolean {
+    if (!this.#guestReady) return false;
+    for (const replica of this.#stateWanted.keys()) {
+      const peer = this.#transport.peer(replica);
+      this.#stateWanted.delete(replica);
+      if (peer === undefined || this.#executesInLog(replica)) continue;
+      this.#sender = new StateSender(peer, executor.port, executor.appliedIndex);
+      return true;
+    }
+    return false;
+  }
+
+  #executesInLog(replica: ReplicaId): boolean {
+    return this.consensus.falcon.executingSet.some((member) => member.replica === replica);
+  }
+
+  #stateArrived(replica: ReplicaId, index: number): void {
+    const sender = this.#sender;
+    if (sender?.peer.id !== replica || sender.index !== index) return;
+    this.#sender = undefined;
+    this.#stateWanted.delete(replica);
+    this.#event('state-sent', `State of record ${index} sent to ${this.#name(replica)}`, {
+      bytes: sender.sentBytes,
+    });
+    this.#addExecutor(replica);
+  }
+
+  #addExecutor(replica: ReplicaId): void {
+    const { falcon } = this.consensus;
+    this.#executed.set(replica, { index: this.#executor?.appliedIndex ?? 0, sinceUs: this.#nowUs });
+    const result = falcon.proposeExecutingSet([...falcon.executingSet, { replica, incarnation: 1 }]);
+    if (typeof result === 'string') {
+      this.#event('set-refused', `${this.#name(replica)} not added to the executing set: ${result}`, {});
+      return;
+    }
+    this.#event('protected', `${this.#name(replica)} executes from record ${result}`, { index: result });
+  }
+
+  /** A backup that is gone or stands still must not hold up the service: it leaves the executing set. */
+  #watchPartner(nowUs: number): void {
+    const { falcon } = this.consensus;
+    const executor = this.#executor;
+    for (const { replica } of falcon.executingSet) {
+      if (replica === this.#self || executor === undefined) continue;
+      const progress = this.#executed.get(replica);
+      const lags = progress !== undefined && progress.index + leadMax < executor.appliedIndex;
+      if (progress !== undefined && !(lags && nowUs - progress.sinceUs > backupStallUs)) continue;
+      const result = falcon.proposeExecutingSet(falcon.executingSet.filter((member) => member.replica !== replica));
+      if (typeof result === 'number') {
+        this.#event('degraded', `${this.#name(replica)} no longer executes: it has ended or stands still`, {
+          index: result,
+        });
+        this.#verifier?.abandon();
+      }
+      return;
+    }
+  }
+
+  #proposeNext(executor: GuestExecutor, nowUs: number): boolean {
+    const partner = this.#partner();
+    if (partner !== undefined) {
+      const behind = executor.appliedIndex - (this.#executed.get(partner.id)?.index ?? 0);
+      if (behind > leadMax) return false;
+    }
+    const { ingress } = executor.port;
+    const framesWait = ingress.hasEntry;
+    if (partner !== undefined && this.#verificationDue(executor, framesWait)) {
+      return typeof this.consensus.falcon.propose(RoundRecordType.verification, 0, new Uint8Array(0)) === 'number';
+    }
+    const sliceNs = this.#pacemaker.sliceNs(nowUs * 1000, executor.virtualNs, executor.idle, framesWait);
+    return sliceNs !== 0 && this.#proposeRound(executor, sliceNs);
+  }
+
+  /** After each finished request, and now and then when requests never end. */
+  #verificationDue(executor: GuestExecutor, framesWait: boolean): boolean {
+    if (this.#roundsSinceVerification >= verificationIntervalRounds) return true;
+    return this.#framesSinceVerification > 0 && executor.idle && !framesWait;
+  }
+
+  #proposeRound(executor: GuestExecutor, sliceNs: number): boolean {
+    const { falcon } = this.consensus;
+    const { ingress } = executor.port;
+    const at = falcon.reserve(batchBytesMax);
+    if (at === -1) return false;
+    const { memory } = falcon.log;
+    let end = at + ROUND_HEADER_BYTES;
+    let count = 0;
+    while (ingress.next() && end + frameBytesInRound(ingress.length) <= at + batchBytesMax) {
+      end = writeFrame(memory, end, ingress.data, ingress.offset, ingress.length);
+      ingress.consume();
+      count++;
+    }
+    writeRoundHeader(memory, at, executor.virtualNs + sliceNs, executor.appliedIndex);
+    falcon.commitReserved(RoundRecordType.round, count, end - at);
+    this.#framesSinceVerification += count;
+    return true;
+  }
+
+  // Loss ---------------------------------------------------------------------------------------------
+
+  #loseGuest(error: Error): void {
+    this.#event('guest-lost', `The guest is lost: ${error.message}`, {});
+    this.#guestLost = true;
+    this.#executor = undefined;
+    this.#verifier = undefined;
+    this.#receiver = undefined;
+    this.#sender = undefined;
+    this.consensus.falcon.setExecutor(1, false);
+  }
+
+  #name(id: ReplicaId): string {
+    return this.#plan.replicas.find((replica) => replica.id === id)?.name ?? String(id);
+  }
+
+  #event(name: string, text: string, data: Readonly<Record<string, number | string>>): void {
+    this.#face.event({ name, text, data });
+  }
+}

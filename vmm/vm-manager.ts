@@ -1,0 +1,285 @@
+/**
+ * Starts, watches and stops whole VMs on this machine: what the CLI calls. Guarantees: a start that fails leaves
+ * nothing behind; a stop removes every process, tap and bridge of the VM, also after crashes.
+ */
+import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { existsSync, mkdirSync, openSync, closeSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { AgentEvent, AgentStatus } from './agent.ts';
+import { controlRequest } from './control-api.ts';
+import { GaiaError } from './core/errors.ts';
+import { toReplicaId } from './core/ids.ts';
+import type { Protection } from './engine-protocol.ts';
+import { Bridge } from './io/bridge.ts';
+import { folders } from './io/folders.ts';
+import { endProcess, processRuns, readPid } from './io/process.ts';
+import { projectFolder } from './io/project-folder.ts';
+import { requireQemu } from './io/qemu/installed.ts';
+import { readVmPlan, replicaFiles, vmNamePattern, vmPlanFile, type GuestPlan, type VmPlan } from './vm-plan.ts';
+
+const statusTimeoutMs = 1000;
+const pollMs = 50;
+const stopTimeoutMs = 5000;
+const replicaNames = ['alpha', 'beta', 'gamma'] as const;
+/** Both guests' power-on clock: any fixed instant does, so that they are equal. */
+const secondsOf = (date: Date): string => date.toISOString().slice(0, 19);
+
+/** What a guest is started from; see images/. */
+export interface GuestImage {
+  readonly name: string;
+  readonly kernel: string | null;
+  readonly initrd: string | null;
+  readonly kernelArguments: readonly string[];
+  readonly readyMarker: string | null;
+  readonly port: number | null;
+  readonly memoryBytesMin: number;
+}
+
+export interface StartOptions {
+  readonly name: string;
+  readonly image: GuestImage;
+  readonly replicas: number;
+  readonly memoryBytes: number;
+  /** How long until PROTECTED at most. */
+  readonly timeoutMs: number;
+}
+
+/** One replica as an operator sees it; `undefined` status: unreachable, which is not the same as dead. */
+export interface ReplicaStatus {
+  readonly name: string;
+  readonly agentRuns: boolean;
+  readonly status: AgentStatus | undefined;
+  readonly ageMs: number;
+}
+
+export interface VmStatus {
+  readonly name: string;
+  readonly protection: Protection;
+  readonly reason: string;
+  readonly leader: string | null;
+  readonly term: number;
+  readonly replicasUp: number;
+  readonly replicasTotal: number;
+  readonly address: string;
+  readonly port: number | null;
+  readonly image: string;
+  readonly replicas: readonly ReplicaStatus[];
+}
+
+export class StartTimeoutError extends GaiaError {
+  constructor(name: string, timeoutMs: number, protection: string, logs: string) {
+    super(
+      'GAIA_START_TIMEOUT',
+      `VM ${name} is ${protection} after ${timeoutMs / 1000} s instead of PROTECTED: see ${logs}`,
+    );
+  }
+}
+
+/** Starts a VM and waits until it is PROTECTED. `report` hears what is waited for. */
+export async function startVm(
+  options: StartOptions,
+  report: (text: string) => void,
+  signal?: AbortSignal,
+): Promise<VmStatus> {
+  refuseStart(options);
+  const { name } = options;
+  const qemu = await requireQemu();
+  report('making the bridge');
+  const bridge = await Bridge.create();
+  try {
+    const plan = makePlan(options, qemu.file, bridge);
+    const file = vmPlanFile(name);
+    mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
+    writeFileSync(file, `${JSON.stringify(plan, undefined, 2)}\n`, { mode: 0o600 });
+    for (const replica of plan.replicas) startAgent(plan, replica.name);
+    return await untilProtected(options, report, signal);
+  } catch (error) {
+    if (existsSync(vmPlanFile(name)) && !(error instanceof StartTimeoutError)) await stopVm(name);
+    else if (!existsSync(vmPlanFile(name))) await bridge.remove();
+    throw error;
+  }
+}
+
+function refuseStart({ name, replicas, image, memoryBytes }: StartOptions): void {
+  if (!vmNamePattern.test(name))
+    throw new GaiaError(
+      'GAIA_VM_NAME',
+      `"${name}" cannot name a VM: use up to 32 lower-case letters, digits and hyphens, a letter first`,
+    );
+  if (existsSync(vmPlanFile(name)))
+    throw new GaiaError('GAIA_VM_EXISTS', `VM ${name} exists already: choose another --name, or stop it first`);
+  if (replicas !== 3)
+    throw new GaiaError('GAIA_REPLICAS', `${replicas} replicas are not possible: give --replicas 3`);
+  if (memoryBytes < image.memoryBytesMin)
+    throw new GaiaError(
+      'GAIA_GUEST_MEMORY',
+      `Image ${image.name} needs ${image.memoryBytesMin / 2 ** 20} MiB of memory, not ${memoryBytes / 2 ** 20} MiB`,
+    );
+}
+
+function makePlan({ name, image, memoryBytes }: StartOptions, qemu: string, bridge: Bridge): VmPlan {
+  const [a = 0, b = 0, c = 0] = randomBytes(3);
+  const hex = [a, b, c].map((byte) => byte.toString(16).padStart(2, '0')).join(':');
+  const guest: GuestPlan = {
+    image: image.name,
+    kernel: image.kernel,
+    initrd: image.initrd,
+    kernelArguments: image.kernelArguments,
+    readyMarker: image.readyMarker,
+    port: image.port,
+    machine: 'pc',
+    memoryBytes,
+    mac: `52:54:00:${hex}`,
+    rtcBase: secondsOf(new Date()),
+  };
+  return {
+    schema: 1,
+    name,
+    clusterId: randomBytes(8).readBigUInt64LE().toString(),
+    mode: 'lockstep',
+    transport: 'shm',
+    durability: 'memory',
+    qemu,
+    replicas: replicaNames.map((replica, index) => ({
+      id: toReplicaId(index),
+      name: replica,
+      executes: index < 2,
+      tap: `${bridge.name}${'abc'[index] ?? ''}`,
+    })),
+    guest,
+    network: {
+      bridge: bridge.name,
+      hostAddress: bridge.hostAddress,
+      guestAddress: bridge.guestAddress,
+    },
+  };
+}
+
+/** An agent is a process of its own, in its own session: it stays when the terminal goes. */
+function startAgent(plan: VmPlan, replica: string): void {
+  const files = replicaFiles(plan.name, replica);
+  mkdirSync(files.runFolder, { recursive: true, mode: 0o700 });
+  mkdirSync(files.stateFolder, { recursive: true, mode: 0o700 });
+  const log = openSync(files.agentLogFile, 'a', 0o600);
+  const entry = join(projectFolder(), 'dist/vmm/agent-main.js');
+  const child = spawn(process.execPath, [entry, plan.name, replica], {
+    detached: true,
+    stdio: ['ignore', log, log],
+  });
+  closeSync(log);
+  child.unref();
+}
+
+async function untilProtected(
+  { name, timeoutMs }: StartOptions,
+  report: (text: string) => void,
+  signal?: AbortSignal,
+): Promise<VmStatus> {
+  const deadline = performance.now() + timeoutMs;
+  for (;;) {
+    signal?.throwIfAborted();
+    const status = await vmStatus(name);
+    if (status.protection === 'PROTECTED') return status;
+    report(status.reason);
+    if (performance.now() > deadline)
+      throw new StartTimeoutError(name, timeoutMs, status.protection, replicaFiles(name, 'alpha').agentLogFile);
+    await delay(pollMs);
+  }
+}
+
+export async function vmStatus(name: string): Promise<VmStatus> {
+  const plan = readVmPlan(name);
+  const replicas = await Promise.all(
+    plan.replicas.map(async (replica): Promise<ReplicaStatus> => {
+      const files = replicaFiles(name, replica.name);
+      const asked = performance.now();
+      const agentRuns = processRuns(readPid(files.agentPidFile));
+      try {
+        const status = (await controlRequest(
+          files.agentSocket,
+          'GET',
+          '/v1/status',
+          statusTimeoutMs,
+        )) as AgentStatus;
+        return { name: replica.name, agentRuns, status, ageMs: performance.now() - asked };
+      } catch {
+        return { name: replica.name, agentRuns, status: undefined, ageMs: performance.now() - asked };
+      }
+    }),
+  );
+  return summarize(plan, replicas);
+}
+
+function summarize(plan: VmPlan, replicas: readonly ReplicaStatus[]): VmStatus {
+  const answers = replicas.flatMap(({ status }) => (status === undefined ? [] : [status]));
+  const serving = answers.filter((status) => status.serving).sort((a, b) => b.term - a.term)[0];
+  const up = answers.length;
+  const total = plan.replicas.length;
+  const executing = (serving?.executing ?? []).filter((id) =>
+    answers.some((status) => status.replica === id && status.state === 'running'),
+  );
+  const [protection, reason] = judge(serving, executing.length, up, total);
+  return {
+    name: plan.name,
+    protection,
+    reason,
+    leader: serving?.name ?? null,
+    term: Math.max(0, ...answers.map((status) => status.term)),
+    replicasUp: up,
+    replicasTotal: total,
+    address: plan.network.guestAddress.split('/')[0] ?? '',
+    port: plan.guest.port,
+    image: plan.guest.image,
+    replicas,
+  };
+}
+
+function judge(
+  serving: AgentStatus | undefined,
+  executing: number,
+  up: number,
+  total: number,
+): readonly [Protection, string] {
+  if (up * 2 <= total) return ['NO-QUORUM', `${up} of ${total} agents answer, which is no majority`];
+  if (serving === undefined) return ['NO-EXECUTOR', 'no replica serves yet'];
+  if (!serving.guestReady && executing < 2) return ['STARTING', 'the guest boots'];
+  if (executing < 2) return ['DEGRADED', 'only one replica executes; its state is not held anywhere else'];
+  if (up < total) return ['DEGRADED', `${total - up} of ${total} agents do not answer`];
+  return ['PROTECTED', 'survives the loss of any one host'];
+}
+
+export async function vmEvents(name: string, replica: string): Promise<readonly AgentEvent[]> {
+  const { agentSocket } = replicaFiles(name, replica);
+  return (await controlRequest(agentSocket, 'GET', '/v1/events', statusTimeoutMs)) as AgentEvent[];
+}
+
+/** Names of the VMs of this machine. */
+export function vmNames(): string[] {
+  const { state } = folders();
+  if (!existsSync(state)) return [];
+  return readdirSync(state).filter((name) => existsSync(vmPlanFile(name)));
+}
+
+/** Ends the VM and removes all that it made. */
+export async function stopVm(name: string): Promise<void> {
+  const plan = readVmPlan(name);
+  await Promise.all(plan.replicas.map((replica) => stopReplica(name, replica.name)));
+  await Bridge.named(plan.network.bridge).remove();
+  rmSync(join(folders().run, name), { recursive: true, force: true });
+  rmSync(join(folders().state, name), { recursive: true, force: true });
+}
+
+async function stopReplica(name: string, replica: string): Promise<void> {
+  const files = replicaFiles(name, replica);
+  const qemuPid = readPid(files.qemuPidFile);
+  const agentPid = readPid(files.agentPidFile);
+  try {
+    await controlRequest(files.agentSocket, 'POST', '/v1/stop', statusTimeoutMs);
+  } catch {
+    // A dead agent cannot be asked; its processes are ended below.
+  }
+  await endProcess(agentPid, 'agent-main.js', stopTimeoutMs);
+  await endProcess(qemuPid, `gaia-${name}-${replica}`, stopTimeoutMs);
+}

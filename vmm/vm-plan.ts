@@ -1,0 +1,93 @@
+/** What a VM is made of: written once by `gaia-vm start` to vm.json, read by every agent of the VM. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { GaiaError } from './core/errors.ts';
+import type { ReplicaId } from './core/ids.ts';
+import { folders } from './io/folders.ts';
+import type { Machine } from './io/qemu/profile.ts';
+
+export interface ReplicaPlan {
+  readonly id: ReplicaId;
+  /** Names the replica for people and its folders. */
+  readonly name: string;
+  /** Runs a QEMU: the leader and the major backup do, the standby does not. */
+  readonly executes: boolean;
+  readonly tap: string;
+}
+
+export interface GuestPlan {
+  readonly image: string;
+  readonly kernel: string | null;
+  readonly initrd: string | null;
+  readonly kernelArguments: readonly string[];
+  readonly readyMarker: string | null;
+  readonly port: number | null;
+  readonly machine: Machine;
+  readonly memoryBytes: number;
+  readonly mac: string;
+  /** What the guest's clock shows at power-on, UTC. */
+  readonly rtcBase: string;
+}
+
+export interface NetworkPlan {
+  readonly bridge: string;
+  /** Address of the host on the bridge, with prefix length. */
+  readonly hostAddress: string;
+  /** Address of the guest, with prefix length. */
+  readonly guestAddress: string;
+}
+
+export interface VmPlan {
+  readonly schema: 1;
+  readonly name: string;
+  /** Tells this VM's replicas from those of any other: a decimal number below 2^64. */
+  readonly clusterId: string;
+  readonly mode: 'lockstep';
+  readonly transport: 'shm';
+  readonly durability: 'memory';
+  readonly qemu: string;
+  readonly replicas: readonly ReplicaPlan[];
+  readonly guest: GuestPlan;
+  readonly network: NetworkPlan;
+}
+
+export const vmNamePattern = /^[a-z][a-z0-9-]{0,31}$/;
+
+/** Folders and files of one replica; nothing is made. */
+export function replicaFiles(vm: string, replica: string) {
+  const { run, state } = folders();
+  const runFolder = join(run, vm, replica);
+  const stateFolder = join(state, vm, replica);
+  return {
+    runFolder,
+    stateFolder,
+    logFolder: join(stateFolder, 'log'),
+    agentSocket: join(runFolder, 'agent.sock'),
+    portSocket: join(runFolder, 'port.sock'),
+    agentPidFile: join(runFolder, 'agent.pid'),
+    qemuPidFile: join(runFolder, 'qemu.pid'),
+    serialFile: join(runFolder, 'serial.log'),
+    agentLogFile: join(runFolder, 'agent.log'),
+    qemuLogFile: join(runFolder, 'qemu.log'),
+    hardStateFile: join(stateFolder, 'log', 'hard-state.json'),
+  } as const;
+}
+
+export function vmPlanFile(vm: string): string {
+  return join(folders().state, vm, 'vm.json');
+}
+
+export function readVmPlan(vm: string): VmPlan {
+  let value: unknown;
+  try {
+    value = JSON.parse(readFileSync(vmPlanFile(vm), 'utf8'));
+  } catch (error) {
+    throw new GaiaError('GAIA_VM_UNKNOWN', `There is no VM "${vm}" on this machine: see "gaia-vm list"`, {
+      cause: error,
+    });
+  }
+  const plan = value as Partial<VmPlan>;
+  if (plan.schema !== 1)
+    throw new GaiaError('GAIA_VM_PLAN', `${vmPlanFile(vm)} is of another version: stop and start the VM anew`);
+  return plan as VmPlan;
+}
