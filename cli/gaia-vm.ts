@@ -7,6 +7,7 @@ import yargs, { type Argv } from 'yargs';
 import { gaiaVersion } from '../vmm/index.ts';
 import { checkCommand } from './commands/check.ts';
 import { imageCommand } from './commands/image.ts';
+import { eventsCommand } from './commands/events.ts';
 import { qemuCommand } from './commands/qemu.ts';
 import { startCommand } from './commands/start.ts';
 import { listCommand, statusCommand } from './commands/status.ts';
@@ -23,6 +24,7 @@ function commands(): Argv {
     .command(startCommand)
     .command(statusCommand)
     .command(listCommand)
+    .command(eventsCommand)
     .command(stopCommand)
     .command(checkCommand)
     .command(imageCommand)

@@ -14,7 +14,7 @@
 import { countBits, listBits } from './bitmap.ts';
 import { HASH_BYTES, type PageHasher } from './page-hasher.ts';
 
-export const DEFAULT_FAN_OUT = 16;
+const DEFAULT_FAN_OUT = 16;
 /** A group is hashed as one piece of at most 1,024 bytes. */
 const FAN_OUT_MAX = 32;
 const ROOT_PIECE_BYTES = 48;

@@ -8,7 +8,7 @@ import { crc32cWith } from './core/falcon/crc32c.ts';
 import { IntakeResult } from './core/falcon/intake.ts';
 import { recordMemory } from './core/falcon/record.ts';
 import { FalconReplica } from './core/falcon/replica.ts';
-import { DEFAULT_LOG_LIMITS, DEFAULT_TIMES } from './core/falcon/settings.ts';
+import { DEFAULT_LOG_LIMITS, DEFAULT_TIMES, type FalconTimes } from './core/falcon/settings.ts';
 import { ACK_BYTES, HEARTBEAT_BYTES } from './core/falcon/signal.ts';
 import type { LogIndex, ReplicaId, Term } from './core/ids.ts';
 import type { HardStateFile } from './io/hard-state-file.ts';
@@ -19,6 +19,17 @@ import { decodeMemoryKey, encodeMemoryKey } from './io/transport/shm-memory.ts';
 /** Records taken or shipped in one pass at most, so that no input waits for a long backlog. */
 const recordsPerPassMax = 64;
 const recordKind = 1;
+/**
+ * On one machine a dead process is known at once (pidfd), so silence only tells of a frozen one; and all replicas
+ * share the processors with their guests, which delays a living leader too.
+ */
+const sharedMachineTimes: FalconTimes = {
+  ...DEFAULT_TIMES,
+  electionTimeoutUsMin: 400_000,
+  electionTimeoutUsMax: 600_000,
+  standbyExtraUs: 200_000,
+  stepDownUs: 600_000,
+};
 
 interface OpenRegion {
   readonly writer: ReplicaId;
@@ -60,7 +71,7 @@ export class ConsensusShell {
         executing: [{ replica: firstExecutor, incarnation: 1 }],
       },
       durability: 'memory',
-      times: DEFAULT_TIMES,
+      times: sharedMachineTimes,
       logLimits: { ...DEFAULT_LOG_LIMITS, recordBytesMax: 1 << 20 },
       crc32c: crc32cWith((bytes, seed) => native().crc32c(bytes, seed)),
       random: Math.random,

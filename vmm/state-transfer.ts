@@ -149,10 +149,12 @@ export class StateReceiver {
   constructor(port: GuestPort) {
     this.#port = port;
     this.#memories = transferredMemory(port);
-    this.#clear();
   }
 
-  /** Only pages that are not zero travel, so what this side has in the others must go. */
+  /**
+   * Only pages that are not zero travel, so what this side has in the others must go: firmware that QEMU put there
+   * when it reset the machine, or what an earlier transfer left when it broke off.
+   */
   #clear(): void {
     for (const memory of this.#memories) {
       const words = new Int32Array(memory.buffer, memory.byteOffset, memory.byteLength / 4);
@@ -183,7 +185,7 @@ export class StateReceiver {
   }
 
   #begin(view: DataView): void {
-    if (this.#begun !== undefined) this.#clear(); // An earlier transfer broke off.
+    this.#clear();
     this.#begun = {
       index: readUint64(view, 0) as LogIndex,
       virtualNs: readUint64(view, 8),

@@ -46,7 +46,8 @@ export class Verifier {
   readonly #unreconciled: Uint32Array;
   #comparison: Comparison | undefined;
   #peerBitmap: PeerBitmap | undefined;
-  #awaited: Awaited | undefined;
+  /** By index; few, since the leader's lead is bounded. Their unions are not reconciled either. */
+  readonly #awaited = new Map<number, Awaited>();
   #earlyRoot: { readonly index: number; readonly root: Uint8Array } | undefined;
   #lastLeaves: { readonly index: number; readonly leaves: Uint8Array } | undefined;
   #verifications = 0;
@@ -91,7 +92,6 @@ export class Verifier {
     this.#port.collect();
     const dirty = this.#port.dirtyBitmap;
     uniteInto(this.#unreconciled, dirty);
-    if (this.#awaited !== undefined) uniteInto(this.#unreconciled, this.#awaited.union);
     this.#comparison = { index, partner, leads, bitmapSent: false };
     this.step();
   }
@@ -100,8 +100,8 @@ export class Verifier {
   abandon(): void {
     this.#comparison = undefined;
     this.#peerBitmap = undefined;
-    if (this.#awaited !== undefined) uniteInto(this.#unreconciled, this.#awaited.union);
-    this.#awaited = undefined;
+    for (const { union } of this.#awaited.values()) uniteInto(this.#unreconciled, union);
+    this.#awaited.clear();
   }
 
   /** Goes on as far as it can. True when it did. */
@@ -137,9 +137,9 @@ export class Verifier {
     // The leader keeps the union until it has seen equal roots; what changes from now on is another comparison's.
     this.#unreconciled.fill(0);
     if (comparison.leads) {
-      this.#awaited = { index, partner, union, root, leaves, pages: leaves.length / hashBytes };
+      this.#awaited.set(index, { index, partner, union, root, leaves, pages: leaves.length / hashBytes });
       const early = this.#earlyRoot;
-      if (early?.index === index) this.#rootArrived(early.root);
+      if (early?.index === index) this.#rootArrived(index, early.root);
       this.#earlyRoot = undefined;
       return;
     }
@@ -159,7 +159,7 @@ export class Verifier {
           this.#peerBitmap = { index, words: new Uint32Array(body.slice().buffer) };
         break;
       case MailKind.root:
-        if (this.#awaited?.index === index) this.#rootArrived(body);
+        if (this.#awaited.has(index)) this.#rootArrived(index, body);
         else this.#earlyRoot = { index, root: body };
         break;
       case MailKind.hashesWanted:
@@ -170,8 +170,8 @@ export class Verifier {
     }
   }
 
-  #rootArrived(root: Uint8Array): void {
-    const awaited = this.#awaited;
+  #rootArrived(index: number, root: Uint8Array): void {
+    const awaited = this.#awaited.get(index);
     if (awaited === undefined) return;
     if (!equalBytes(root, awaited.root)) {
       this.#mismatches++;
@@ -183,7 +183,7 @@ export class Verifier {
     }
     this.#verifications++;
     this.#pages += awaited.pages;
-    this.#awaited = undefined;
+    this.#awaited.delete(index);
   }
 
   #sendLeaves(peer: ShmPeer, index: number): void {
@@ -196,8 +196,8 @@ export class Verifier {
   }
 
   #leavesArrived(index: number, leaves: Uint8Array): void {
-    const awaited = this.#awaited;
-    if (awaited?.index !== index) return;
+    const awaited = this.#awaited.get(index);
+    if (awaited === undefined) return;
     const pages = new Uint32Array(awaited.pages);
     listBits(awaited.union, pages);
     const divergent: number[] = [];
@@ -210,7 +210,7 @@ export class Verifier {
     this.#onDivergence(
       `After record ${index} ${divergent.length} of ${awaited.pages} pages differ: ${first.join(' ')}`,
     );
-    this.#awaited = undefined;
+    this.#awaited.delete(index);
   }
 }
 

@@ -18,8 +18,8 @@ import { hashInputs } from './stamp.mjs';
 /** The image that `start` runs and most tests use. */
 const demoImage = 'memcached';
 
-/** Without a network npm would try for more than a minute before it says so. */
-const patience = ['--fetch-retries=3', '--fetch-retry-mintimeout=1000', '--fetch-retry-maxtimeout=5000'];
+/** npm waits anew for each of some hundred packages: without a network it would say so only after minutes. */
+const patience = ['--fetch-retries=2', '--fetch-retry-mintimeout=200', '--fetch-retry-factor=5'];
 
 /** @type {import('./runner.mjs').Step} */
 const npmStep = {

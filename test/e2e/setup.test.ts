@@ -109,6 +109,22 @@ describe('the npm packages', () => {
     rmSync(tree.path('node_modules'));
   });
 
+  /** npm tries each package for itself, which makes the same failure a long one. */
+  function onlyOnePackage(): void {
+    const name = 'node-addon-api';
+    const lock = JSON.parse(readFileSync(tree.path('package-lock.json'), 'utf8')) as {
+      packages: Record<string, { version: string }>;
+    };
+    const entry = lock.packages[`node_modules/${name}`];
+    const project = { name: 'one', version: '1.0.0', dependencies: { [name]: entry?.version } };
+    const packages = { '': project, [`node_modules/${name}`]: entry };
+    writeFileSync(tree.path('package.json'), JSON.stringify(project));
+    writeFileSync(
+      tree.path('package-lock.json'),
+      JSON.stringify({ ...project, lockfileVersion: 3, packages }),
+    );
+  }
+
   test('a set-up killed during npm ci is made good by the next one', async () => {
     const killed = tree.setup(['npm']);
     await killed.makes(tree.path('node_modules/typescript/package.json'));
@@ -125,6 +141,7 @@ describe('the npm packages', () => {
   });
 
   test.skipIf(!isRoot)('without a network the set-up says so in one sentence', async () => {
+    onlyOnePackage();
     const words = ['--net', process.execPath, 'cli/setup.mjs', 'npm'];
     const { exitCode, stderr } = await tree.start('unshare', words, {
       npm_config_cache: join(tree.root, 'empty'),

@@ -2,7 +2,7 @@
  * A copy of this source tree to try things in, with a cache folder of its own beside it. Everything that a
  * test starts through it is ended, and everything it made is removed, when the test is over.
  */
-import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, watch } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, watch } from 'node:fs';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
@@ -45,9 +45,17 @@ export class SourceTree {
         recursive: true,
         filter: (source) => !leftOut.test(relative(repository, source)),
       });
-    symlinkSync(join(repository, 'node_modules'), join(tree.folder, 'node_modules'));
+    tree.#linkPackages();
     mkdirSync(join(tree.root, 'cache'), { recursive: true });
     return tree;
+  }
+
+  /** Package by package: "npm ci" empties the folder it finds, and must not reach this tree's through a link. */
+  #linkPackages(): void {
+    const packages = join(repository, 'node_modules');
+    mkdirSync(join(this.folder, 'node_modules'));
+    for (const entry of readdirSync(packages))
+      symlinkSync(join(packages, entry), join(this.folder, 'node_modules', entry));
   }
 
   path(...parts: string[]): string {

@@ -71,7 +71,7 @@ export interface HostWorld {
 }
 
 /** Thrown in the middle of a step: the process is gone, what it had not yet done is not done. */
-export class Died extends Error {}
+class Died extends Error {}
 
 const REGION_PATIENCE_US = 3_000;
 export const CLUSTER_ID = 0x1234_5678_9abc_def0n;

@@ -14,7 +14,7 @@ interface Committed {
   readonly checksum: number;
 }
 
-export class Violation extends Error {}
+class Violation extends Error {}
 
 interface Watched {
   readonly hosts: readonly Host[];

@@ -6,7 +6,7 @@ import type { LogIndex, ReplicaId } from '../ids.ts';
 import { invariant } from '../invariant.ts';
 
 /** One QEMU process of one replica; a new process is another executor, and not VALID. */
-export interface Executor {
+interface Executor {
   readonly replica: ReplicaId;
   /** Unsigned 32 bits, never used twice by one replica. */
   readonly incarnation: number;
@@ -38,8 +38,14 @@ export function decodeExecutingSet(view: DataView, at: number, count: number): E
 }
 
 export function setHolds(set: ExecutingSet, replica: ReplicaId, incarnation: number): boolean {
-  return set.some((executor) => executor.replica === replica && executor.incarnation === incarnation);
+  // Asked for every record: no closure, no garbage.
+  for (const executor of set) {
+    if (executor.replica === replica && executor.incarnation === incarnation) return true;
+  }
+  return false;
 }
+
+const NOBODY: ExecutingSet = [];
 
 interface Entry {
   readonly index: LogIndex;
@@ -56,7 +62,7 @@ export class ExecutingHistory {
   }
 
   get newest(): ExecutingSet {
-    return this.#entries.at(-1)?.set ?? [];
+    return this.#entries.at(-1)?.set ?? NOBODY;
   }
 
   get newestIndex(): LogIndex {
@@ -64,7 +70,9 @@ export class ExecutingHistory {
   }
 
   committed(commitIndex: LogIndex): ExecutingSet {
-    return this.#entries.findLast((entry) => entry.index <= commitIndex)?.set ?? [];
+    let newest = NOBODY;
+    for (const entry of this.#entries) if (entry.index <= commitIndex) newest = entry.set;
+    return newest;
   }
 
   append(index: LogIndex, set: ExecutingSet): void {

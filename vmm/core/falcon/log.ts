@@ -29,6 +29,7 @@ export class FalconLog {
   lastIndex = 0 as LogIndex;
 
   readonly #words: Int32Array;
+  #foreign: Int32Array = new Int32Array(0);
   readonly #offsets: Int32Array;
   readonly #lengths: Int32Array;
   readonly #terms: Int32Array;
@@ -155,16 +156,22 @@ export class FalconLog {
       this.memory.bytes.set(source.subarray(offset, offset + length), at);
       return at;
     }
-    // Little-endian by construction: the words are put together byte by byte, the source may lie anywhere.
-    let word = at >>> 2;
-    for (let from = offset, end = offset + length; from < end; from += 4, word++) {
-      this.#words[word] =
-        (source[from] ?? 0) |
-        ((source[from + 1] ?? 0) << 8) |
-        ((source[from + 2] ?? 0) << 16) |
-        ((source[from + 3] ?? 0) << 24);
-    }
+    const from = source.byteOffset + offset;
+    if ((from & 3) === 0 && (length & 3) === 0) this.#copyWords(source, from >>> 2, at >>> 2, length >>> 2);
+    else
+      for (let position = 0; position < length; position++) {
+        this.memory.bytes[at + position] = source[offset + position] ?? 0;
+      }
     return at;
+  }
+
+  /** The words of a foreign buffer are seen through a view that is made once for each buffer, not once a record. */
+  #copyWords(source: Uint8Array, from: number, to: number, words: number): void {
+    if (source.buffer !== this.#foreign.buffer) {
+      this.#foreign = new Int32Array(source.buffer, 0, source.buffer.byteLength >>> 2);
+    }
+    const foreign = this.#foreign;
+    for (let word = 0; word < words; word++) this.#words[to + word] = foreign[from + word] ?? 0;
   }
 
   /** Takes the record that lies sealed at `at` (from `room` or `stage`) as the next one. False: no room. */

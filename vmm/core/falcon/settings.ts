@@ -45,7 +45,7 @@ export interface HardState {
 }
 
 /** Where an empty log begins: before record 1, or behind a checkpoint. */
-export interface LogBase {
+interface LogBase {
   readonly index: LogIndex;
   readonly term: Term;
   readonly checksum: number;

@@ -55,6 +55,12 @@ const tools: readonly { readonly program: string; readonly package: string }[] =
   { program: 'strip', package: 'binutils' },
 ];
 
+const processesLockName = 'processes.lock';
+/** No program of the build ends with it. */
+const lockedExitCode = 75;
+/** Files may still appear in a folder whose writer is being killed. */
+const removal = { recursive: true, force: true, maxRetries: 10, retryDelay: 100 } as const;
+
 interface Work {
   readonly id: string;
   readonly recipe: QemuRecipe;
@@ -92,7 +98,7 @@ export async function buildQemu(options: BuildOptions): Promise<InstalledQemu> {
     const explained = explainFileError(error, options.cacheFolder);
     // A working folder that fills the disk would only stand in the way of whoever frees space.
     if (explained instanceof GaiaError && explained.code === 'GAIA_DISK_FULL')
-      rmSync(join(qemuFolder, 'work'), { recursive: true, force: true });
+      rmSync(join(qemuFolder, 'work'), removal);
     throw explained;
   }
 }
@@ -108,7 +114,7 @@ async function buildLocked(options: BuildOptions, project: string): Promise<Inst
     return present;
 
   const folder = join(options.cacheFolder, 'qemu/work', id);
-  if (options.force === true) rmSync(folder, { recursive: true, force: true });
+  if (options.force === true) rmSync(folder, removal);
   mkdirSync(folder, { recursive: true });
   const work: Work = {
     id,
@@ -119,11 +125,13 @@ async function buildLocked(options: BuildOptions, project: string): Promise<Inst
     logFile: join(folder, 'build.log'),
     options,
   };
+  // Waits until whatever an interrupted build left running is gone.
+  await run(work, 'true', []);
   if (!existsSync(work.tree)) await prepareTree(work, project);
   await configure(work);
   await compile(work);
   const installed = await install(work, startedAt);
-  rmSync(join(options.cacheFolder, 'qemu/work'), { recursive: true, force: true });
+  rmSync(join(options.cacheFolder, 'qemu/work'), removal);
   return installed;
 }
 
@@ -153,7 +161,7 @@ async function prepareTree(work: Work, project: string): Promise<void> {
   checkSource(source);
   const draftFolder = join(work.folder, 'draft');
   const draft = join(draftFolder, 'tree');
-  rmSync(draftFolder, { recursive: true, force: true });
+  rmSync(draftFolder, removal);
   mkdirSync(draftFolder);
   try {
     // dpkg-source unpacks beside its goal first, so the whole folder is the draft.
@@ -164,7 +172,7 @@ async function prepareTree(work: Work, project: string): Promise<void> {
       await applyPatch(work, draft, patch.file, patch.name);
     }
   } catch (error) {
-    rmSync(draftFolder, { recursive: true, force: true });
+    rmSync(draftFolder, removal);
     throw error;
   }
   mkdirSync(join(draft, 'include/hw/gaia'), { recursive: true });
@@ -174,7 +182,7 @@ async function prepareTree(work: Work, project: string): Promise<void> {
     join(draft, 'configs/devices/x86_64-softmmu/gaia.mak'),
   );
   renameSync(draft, work.tree);
-  rmSync(draftFolder, { recursive: true, force: true });
+  rmSync(draftFolder, removal);
 }
 
 /** A patch that applies only with fuzz may have landed elsewhere than meant: it is refused. */
@@ -201,7 +209,7 @@ async function configure(work: Work): Promise<void> {
   const finished = join(work.folder, 'configured');
   if (existsSync(finished)) return;
   report(work.options, 'configure', 'looking for compilers and libraries');
-  rmSync(build, { recursive: true, force: true });
+  rmSync(build, removal);
   mkdirSync(build);
   try {
     await run(
@@ -225,35 +233,19 @@ async function compile(work: Work): Promise<void> {
   const jobs = work.options.jobs ?? availableParallelism();
   report(work.options, 'compile', 'starting the compiler');
   try {
-    // The kernel frees the lock when ninja and all its compilers are gone, so that those which outlived an
-    // interrupted run by a moment do not write into this one.
-    await run(
-      work,
-      'flock',
-      [
-        '--no-fork',
-        '--timeout',
-        '120',
-        join(work.folder, 'compiler.lock'),
-        'ninja',
-        `-j${jobs}`,
-        programName,
-      ],
-      join(work.folder, 'build'),
-      {
-        environment: { NINJA_STATUS: '[%f/%t] ' },
-        onLine: (line) => {
-          const match = /^\[(\d+)\/(\d+)\] (.*)$/.exec(line);
-          if (match === null) return;
-          work.options.onProgress?.({
-            stage: 'compile',
-            text: match[3] ?? '',
-            done: Number(match[1]),
-            total: Number(match[2]),
-          });
-        },
+    await run(work, 'ninja', [`-j${jobs}`, programName], join(work.folder, 'build'), {
+      environment: { NINJA_STATUS: '[%f/%t] ' },
+      onLine: (line) => {
+        const match = /^\[(\d+)\/(\d+)\] (.*)$/.exec(line);
+        if (match === null) return;
+        work.options.onProgress?.({
+          stage: 'compile',
+          text: match[3] ?? '',
+          done: Number(match[1]),
+          total: Number(match[2]),
+        });
       },
-    );
+    });
   } catch (error) {
     if (!(error instanceof CommandFailedError) || error.diskFull) throw error;
     const reason = error.tail.find((line) => /\berror:/.test(line)) ?? error.message;
@@ -269,7 +261,7 @@ async function install(work: Work, startedAt: number): Promise<InstalledQemu> {
   const { id, source, recipe, options } = work;
   report(options, 'install', 'stripping and checking the binary');
   const draft = join(work.folder, 'install');
-  rmSync(draft, { recursive: true, force: true });
+  rmSync(draft, removal);
   mkdirSync(draft);
   const program = join(draft, programName);
   await run(work, 'strip', ['-o', program, join(work.folder, 'build', programName)]);
@@ -289,11 +281,15 @@ async function install(work: Work, startedAt: number): Promise<InstalledQemu> {
   };
   writeFileSync(join(draft, manifestName), `${JSON.stringify(manifest, undefined, 2)}\n`);
   const final = installFolder(options.cacheFolder, id);
-  rmSync(final, { recursive: true, force: true });
+  rmSync(final, removal);
   renameSync(draft, final);
   return { ...manifest, file: join(final, programName) };
 }
 
+/**
+ * Runs a program under a lock that the kernel frees only when it and all that it started are gone: what
+ * outlived an interrupted build by a moment does not write into this one.
+ */
 async function run(
   work: Work,
   program: string,
@@ -301,12 +297,22 @@ async function run(
   folder = work.folder,
   more: CommandOptions = {},
 ): Promise<void> {
-  await runCommand(program, commandArguments, {
-    folder,
-    logFile: work.logFile,
-    signal: work.options.signal,
-    ...more,
-  });
+  const lock = ['--no-fork', '--timeout', '120', '--conflict-exit-code', `${lockedExitCode}`];
+  try {
+    await runCommand('flock', [...lock, join(work.folder, processesLockName), program, ...commandArguments], {
+      folder,
+      logFile: work.logFile,
+      signal: work.options.signal,
+      ...more,
+    });
+  } catch (error) {
+    if (!(error instanceof CommandFailedError) || error.exitCode !== lockedExitCode) throw error;
+    throw new GaiaError(
+      'GAIA_QEMU_BUSY',
+      `Programs of an interrupted build still run in ${work.folder}: end them, then run the command again`,
+      { cause: error },
+    );
+  }
 }
 
 function requireTools(): void {

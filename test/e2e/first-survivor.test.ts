@@ -1,0 +1,61 @@
+/** One guest outlives its leader: real QEMU, real guest, real clients, real SIGKILL. */
+import { randomInt } from 'node:crypto';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { LoadProcess } from '../framework/load-process.ts';
+import type { LoadReport } from '../framework/memcached-load.ts';
+import { NetworkNamespace } from '../framework/network-namespace.ts';
+import { killReplica, leaderOf, TestVm } from '../framework/test-vm.ts';
+
+const connections = 8;
+const whyImpossible = NetworkNamespace.whyImpossible();
+
+describe.skipIf(whyImpossible !== undefined)(`a leader dies (${whyImpossible ?? 'real guest'})`, () => {
+  let namespace: NetworkNamespace;
+
+  beforeAll(async () => {
+    namespace = await NetworkNamespace.create();
+  });
+
+  afterAll(async () => {
+    await namespace.remove();
+  });
+
+  it.each([1, 2, 3])(
+    'SIGKILL of all its processes is seen by no memcached client, fresh start %i',
+    async (start) => {
+      const vm = await TestVm.prepare('survivor', namespace);
+      try {
+        const started = await vm.start('--replicas', '3', '--image', 'memcached');
+        expect(started.protection).toBe('PROTECTED');
+        const load = await LoadProcess.start<LoadReport>(namespace, 'memcached-load.js', [
+          started.address,
+          String(started.port),
+          String(connections),
+        ]);
+        const killAfterMs = randomInt(200, 3000);
+        await new Promise((resolve) => setTimeout(resolve, killAfterMs)); // The random moment.
+        const before = await vm.status();
+        killReplica(leaderOf(before));
+        const after = await vm.until((status) => status.leader !== null && status.leader !== before.leader);
+        // The new leader serves for as long as the old one did.
+        await vm.until((status) => (leaderOf(status).status?.framesDelivered ?? 0) > 2000);
+        const report = await load.stop();
+        console.log(
+          `start ${start}: killed ${before.leader ?? '?'} after ${killAfterMs} ms, ${after.leader ?? '?'} served; ` +
+            `longest reply ${report.longestReplyMs.toFixed(0)} ms, median ${report.medianReplyMs.toFixed(1)} ms, ` +
+            `${report.operations} operations; ${leaderOf(before).status?.verifications ?? 0} comparisons of ` +
+            `${leaderOf(before).status?.verifiedPages ?? 0} pages, ${leaderOf(before).status?.divergentPages ?? -1} divergent`,
+        );
+        expect(report.errors).toEqual([]);
+        expect(report.wrongValues).toEqual([]);
+        expect(report.operations).toBeGreaterThan(0);
+        const compared = leaderOf(before).status;
+        expect(compared?.verifications).toBeGreaterThan(0);
+        expect([compared?.mismatches, compared?.divergentPages]).toEqual([0, 0]);
+        expect(after.term).toBeGreaterThan(before.term);
+      } finally {
+        await vm.remove();
+      }
+    },
+  );
+});

@@ -1,0 +1,69 @@
+/**
+ * Two guests that were made equal once and from then on get the same frames and run to the same virtual instants.
+ * The leader's output goes to its tap, the backup's is dropped, as the agents would have it.
+ */
+import type { Stopped } from '../../vmm/io/qemu/port.ts';
+import type { PortGuest } from './port-guest.ts';
+
+export interface PairRound {
+  readonly frames: readonly Uint8Array[];
+  /** How the round ended for leader and backup. */
+  readonly stopped: readonly [PairStop, PairStop];
+  /** What each sent in it. */
+  readonly output: readonly [readonly Uint8Array[], readonly Uint8Array[]];
+}
+
+/** What must be equal in a stop; positions in the hold ring depend on what was held before the clone. */
+export type PairStop = Omit<Stopped, 'holdHead'>;
+
+export class LockstepPair {
+  readonly leader: PortGuest;
+  readonly backup: PortGuest;
+
+  private constructor(leader: PortGuest, backup: PortGuest) {
+    this.leader = leader;
+    this.backup = backup;
+  }
+
+  /** Gives the standing `leader`'s whole state to `backup`, a fresh guest of the same machine. */
+  static clone(leader: PortGuest, backup: PortGuest): LockstepPair {
+    const stopped = leader.port.pause();
+    const { bytes, checksum } = leader.port.save();
+    // Some of what devices know is in no saved state, and loading resets it: so both load the same.
+    leader.port.load(bytes, checksum);
+    for (const [index, block] of leader.port.blocks.entries()) {
+      const other = backup.port.blocks[index];
+      if (other?.name !== block.name) throw new Error(`The backup has no block ${block.name}`);
+      Buffer.from(other.memory).set(Buffer.from(block.memory));
+    }
+    backup.port.deliver.data.set(leader.port.deliver.data);
+    backup.port.deliver.moveTo(stopped.deliverTail, leader.port.deliver.head);
+    backup.port.deviceState.set(leader.port.deviceState.subarray(0, bytes));
+    backup.port.load(bytes, checksum);
+    backup.stateLoaded(stopped.virtualNs);
+    leader.port.collect();
+    backup.port.collect();
+    leader.takeOutput();
+    backup.takeOutput();
+    return new LockstepPair(leader, backup);
+  }
+
+  get guests(): readonly [PortGuest, PortGuest] {
+    return [this.leader, this.backup];
+  }
+
+  /** One round on both, at the same time; unless given, the frames are what came from the leader's tap. */
+  round(ns: number, frames: readonly Uint8Array[] = this.leader.takeIngress()): PairRound {
+    const untilNs = this.leader.virtualNs + ns;
+    this.leader.begin(untilNs, frames, true);
+    this.backup.begin(untilNs, frames);
+    const stopped = [withoutHold(this.leader.awaitStopped()), withoutHold(this.backup.awaitStopped())] as const;
+    const output = [this.leader.takeOutput(), this.backup.takeOutput()] as const;
+    this.backup.port.drop(this.backup.held.head);
+    return { frames, stopped, output };
+  }
+}
+
+function withoutHold({ virtualNs, deliverTail, reason, idle }: Stopped): PairStop {
+  return { virtualNs, deliverTail, reason, idle };
+}

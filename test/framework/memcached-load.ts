@@ -1,0 +1,127 @@
+/**
+ * Verifying memcached clients, as a program of its own so that it can run inside a network namespace:
+ *
+ *   node dist/test/framework/memcached-load.js HOST PORT CONNECTIONS
+ *
+ * Each connection stays open and owns its keys: it sets a key, then reads a key of its own, and what it reads must
+ * be what was acknowledged last. Prints "serving" after the first replies; when its stdin ends, one line of JSON.
+ */
+import { connect, type Socket } from 'node:net';
+
+/** What the clients saw. */
+export interface LoadReport {
+  readonly operations: number;
+  /** Broken connections and replies that make no sense, in words. */
+  readonly errors: readonly string[];
+  /** Values read that were not the last acknowledged, in words. */
+  readonly wrongValues: readonly string[];
+  /** Longest time from a request to its reply on any connection, ms. */
+  readonly longestReplyMs: number;
+  readonly medianReplyMs: number;
+}
+
+const keysPerConnection = 32;
+
+class VerifyingClient {
+  operations = 0;
+  readonly errors: string[] = [];
+  readonly wrongValues: string[] = [];
+  readonly replyMs: number[] = [];
+  readonly #socket: Socket;
+  readonly #name: string;
+  readonly #acknowledged = new Map<string, string>();
+  #received = '';
+  #wake: () => void = () => undefined;
+  #stopping = false;
+
+  constructor(host: string, port: number, number: number) {
+    this.#name = `c${number}`;
+    this.#socket = connect({ host, port, noDelay: true });
+    this.#socket.setEncoding('latin1');
+    this.#socket.on('data', (text: string) => {
+      this.#received += text;
+      this.#wake();
+    });
+    const fail = (what: string) => {
+      if (!this.#stopping) this.errors.push(`${this.#name} ${what} after ${this.operations} operations`);
+      this.#stopping = true;
+      this.#wake();
+    };
+    this.#socket.on('error', (error) => fail(error.message));
+    this.#socket.on('close', () => fail('was closed by the server'));
+  }
+
+  /** Ends after the operation under way. */
+  stop(): void {
+    this.#stopping = true;
+  }
+
+  async run(): Promise<void> {
+    for (let turn = 0; !this.#stopping; turn++) {
+      await this.#set(`${this.#name}-${turn % keysPerConnection}`, `value ${turn} of ${this.#name}`);
+      await this.#get(`${this.#name}-${(turn * 7) % keysPerConnection}`);
+    }
+    this.#stopping = true;
+    this.#socket.destroy();
+  }
+
+  async #set(key: string, value: string): Promise<void> {
+    const reply = await this.#ask(`set ${key} 0 0 ${value.length}\r\n${value}\r\n`, (text) => text.endsWith('\r\n'));
+    if (reply === undefined) return;
+    if (reply === 'STORED\r\n') this.#acknowledged.set(key, value);
+    else this.errors.push(`${this.#name} set ${key} was answered "${reply.trim()}"`);
+  }
+
+  async #get(key: string): Promise<void> {
+    const reply = await this.#ask(`get ${key}\r\n`, (text) => text.endsWith('END\r\n'));
+    if (reply === undefined) return;
+    const value = this.#acknowledged.get(key);
+    const expected = value === undefined ? 'END\r\n' : `VALUE ${key} 0 ${value.length}\r\n${value}\r\nEND\r\n`;
+    if (reply !== expected)
+      this.wrongValues.push(`${key}: read ${JSON.stringify(reply)}, acknowledged ${JSON.stringify(value)}`);
+  }
+
+  /** The reply, or undefined when the connection broke. */
+  async #ask(request: string, isWhole: (text: string) => boolean): Promise<string | undefined> {
+    const asked = performance.now();
+    this.#socket.write(request);
+    while (!isWhole(this.#received)) {
+      if (this.errors.length > 0 || this.#socket.destroyed) return undefined;
+      await new Promise<void>((resolve) => (this.#wake = resolve));
+    }
+    const reply = this.#received;
+    this.#received = '';
+    this.operations++;
+    this.replyMs.push(performance.now() - asked);
+    return reply;
+  }
+}
+
+async function main(): Promise<void> {
+  const [host = '', port = '', connections = ''] = process.argv.slice(2);
+  const clients = Array.from({ length: Number(connections) }, (_, number) => {
+    return new VerifyingClient(host, Number(port), number);
+  });
+  const runs = Promise.all(clients.map((client) => client.run()));
+  const announce = setInterval(() => {
+    if (!clients.every((client) => client.operations > 0)) return;
+    clearInterval(announce);
+    process.stdout.write('serving\n');
+  }, 10);
+  process.stdin.on('end', () => clients.forEach((client) => client.stop()));
+  process.stdin.resume();
+  await runs;
+  clearInterval(announce);
+  const replyMs = clients.flatMap((client) => client.replyMs).sort((left, right) => left - right);
+  const report: LoadReport = {
+    operations: clients.reduce((sum, client) => sum + client.operations, 0),
+    errors: clients.flatMap((client) => client.errors),
+    wrongValues: clients.flatMap((client) => client.wrongValues),
+    longestReplyMs: replyMs.at(-1) ?? 0,
+    medianReplyMs: replyMs[replyMs.length >> 1] ?? 0,
+  };
+  process.stdout.write(`${JSON.stringify(report)}\n`);
+  process.exit(0);
+}
+
+await main();

@@ -1,0 +1,289 @@
+/**
+ * A patched QEMU whose agent is the test itself: it listens for the gaia port, claims the guest and runs it round by
+ * round. Guarantees: every wait ends when QEMU does, with what QEMU printed; QEMU is gone after `remove`, and at the
+ * end of the test process at the latest.
+ */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { native } from '../../native/binding.ts';
+import { readUint64 } from '../../vmm/core/falcon/record.ts';
+import { requireQemu } from '../../vmm/io/qemu/installed.ts';
+import * as layout from '../../vmm/io/qemu/layout.ts';
+import { GuestPort, type Stopped } from '../../vmm/io/qemu/port.ts';
+import { RingConsumer } from '../../vmm/io/ring.ts';
+import type { NetworkNamespace } from './network-namespace.ts';
+
+const answerTimeoutUs = 20_000_000;
+
+/** The QEMU under test: the one that GAIA_QEMU names, else the installed one, which must match these sources. */
+export async function portQemu(): Promise<string> {
+  const named = process.env['GAIA_QEMU'];
+  return named !== undefined && named !== '' ? named : (await requireQemu()).file;
+}
+
+export interface PortGuestStart {
+  readonly qemu: string;
+  readonly namespace: NetworkNamespace;
+  /** Where socket, console and QEMU's own words go. */
+  readonly folder: string;
+  /** Tells guests of one folder apart; at most 40 characters. */
+  readonly name: string;
+  /** The machine, with a netdev `net0` in it; the console must go to `serialFile(start)`. */
+  readonly args: readonly string[];
+  /** More properties of the port, such as `unclaimed-ms=100`. */
+  readonly portOptions?: string;
+}
+
+type GuestPlace = Pick<PortGuestStart, 'folder' | 'name'>;
+
+export function serialFile({ folder, name }: GuestPlace): string {
+  return join(folder, `${name}.serial`);
+}
+
+function portPath({ folder, name }: GuestPlace): string {
+  return join(folder, `${name}.port`);
+}
+
+/** The command line of a QEMU that stands still until its agent runs it. */
+export function portCommand(start: PortGuestStart): [string, string[]] {
+  const options = start.portOptions === undefined ? '' : `,${start.portOptions}`;
+  const object = `gaia-port,id=port0,path=${portPath(start)},netdev=net0${options}`;
+  return start.namespace.inside(start.qemu, [...start.args, '-S', '-no-reboot', '-object', object]);
+}
+
+export class PortGuest {
+  readonly name: string;
+  readonly #place: GuestPlace;
+  readonly #child: ChildProcess;
+  readonly #pidFd: number;
+  readonly #killAtExit: () => void;
+  #port: GuestPort | undefined;
+  #hold: RingConsumer | undefined;
+  #virtualNs = 0;
+  #rounds = 0;
+
+  private constructor(start: PortGuestStart) {
+    this.name = start.name;
+    this.#place = start;
+    const [command, args] = portCommand(start);
+    const errors = openSync(this.#errorFile, 'w');
+    this.#child = spawn(command, args, { stdio: ['ignore', errors, errors] });
+    closeSync(errors);
+    if (this.#child.pid === undefined) throw new Error(`${start.qemu} did not start`);
+    this.#pidFd = native().pidfdOpen(this.#child.pid);
+    this.#killAtExit = () => void this.#child.kill('SIGKILL');
+    process.once('exit', this.#killAtExit);
+  }
+
+  /** Starts QEMU and claims its guest. */
+  static start(start: PortGuestStart): PortGuest {
+    const listenFd = native().portListen(portPath(start));
+    let guest: PortGuest | undefined;
+    try {
+      guest = new PortGuest(start);
+      guest.#attach(guest.#accept(listenFd));
+      return guest;
+    } catch (error) {
+      guest?.#child.kill('SIGKILL');
+      throw error;
+    } finally {
+      closeSync(listenFd);
+    }
+  }
+
+  get port(): GuestPort {
+    if (this.#port === undefined) throw new Error(`Nobody has claimed guest ${this.name}`);
+    return this.#port;
+  }
+
+  /** The area that QEMU shares, beyond what `GuestPort` makes of it. */
+  get area(): ArrayBuffer {
+    return this.port.dirtyBitmap.buffer as ArrayBuffer;
+  }
+
+  get virtualNs(): number {
+    return this.#virtualNs;
+  }
+
+  get pid(): number {
+    return this.port.qemuPid;
+  }
+
+  /** What QEMU itself printed. */
+  get errors(): string {
+    return readFileSync(this.#errorFile, 'utf8');
+  }
+
+  get serial(): string {
+    return readFileSync(serialFile(this.#place), 'utf8');
+  }
+
+  get #errorFile(): string {
+    return join(this.#place.folder, `${this.#place.name}.errors`);
+  }
+
+  // Rounds -------------------------------------------------------------------------------------------
+
+  /** Runs to the virtual instant and returns how it ended. */
+  runUntil(untilNs: number, frames: readonly Uint8Array[] = [], release = false): Stopped {
+    this.begin(untilNs, frames, release);
+    return this.awaitStopped();
+  }
+
+  /** As `runUntil`, for so many virtual nanoseconds. */
+  runFor(ns: number, frames: readonly Uint8Array[] = [], release = false): Stopped {
+    return this.runUntil(this.#virtualNs + ns, frames, release);
+  }
+
+  begin(untilNs: number, frames: readonly Uint8Array[] = [], release = false): void {
+    const { deliver } = this.port;
+    for (const frame of frames) {
+      if (!deliver.push(layout.entryKind.frame, frame)) throw new Error('The deliver ring is full');
+    }
+    this.port.run(untilNs, deliver.head, ++this.#rounds, release);
+  }
+
+  awaitStopped(): Stopped {
+    for (;;) {
+      this.#await(this.port.socketFd, 'ended a round');
+      const stopped = this.port.takeStopped();
+      if (stopped === undefined) continue;
+      this.#virtualNs = stopped.virtualNs;
+      return stopped;
+    }
+  }
+
+  /** Runs until the console shows `text`. */
+  bootUntil(text: string, virtualNsMax = 60e9): void {
+    while (!this.serial.includes(text)) {
+      if (this.#virtualNs > virtualNsMax)
+        throw new Error(`Guest ${this.name} did not print "${text}"; console:\n${this.serial}`);
+      this.runFor(20e6);
+    }
+  }
+
+  /** The guest was given another one's state. */
+  stateLoaded(virtualNs: number): void {
+    this.#virtualNs = virtualNs;
+  }
+
+  // Frames -------------------------------------------------------------------------------------------
+
+  /** Frames that came from the tap. */
+  takeIngress(): Uint8Array[] {
+    return framesOf(this.port.ingress);
+  }
+
+  /** Frames that the guest sent since the last call, whatever became of them. */
+  takeOutput(): Uint8Array[] {
+    if (this.#hold === undefined) throw new Error(`Nobody has claimed guest ${this.name}`);
+    return framesOf(this.#hold);
+  }
+
+  /** Positions of the hold ring. */
+  get held(): { readonly head: number; readonly tail: number } {
+    const words = this.#ringWords(layout.ringIndex.hold);
+    return { head: words[layout.ringOffset.head / 4] ?? 0, tail: words[layout.ringOffset.tail / 4] ?? 0 };
+  }
+
+  /** First byte of the deliver ring that the guest has not taken. */
+  get deliverTail(): number {
+    return this.#ringWords(layout.ringIndex.deliver)[layout.ringOffset.tail / 4] ?? 0;
+  }
+
+  #ringWords(index: number): Uint32Array {
+    return new Uint32Array(this.area, this.#ringAt(index), layout.ringHeaderBytes / 4);
+  }
+
+  #ringAt(index: number): number {
+    return readUint64(new DataView(this.area), layout.areaOffset.ringOffset + 8 * index);
+  }
+
+  /** Reads the hold ring with a position of its own, so that QEMU alone moves the ring's tail. */
+  #outputReader(): RingConsumer {
+    const words = this.#ringWords(layout.ringIndex.hold);
+    const data = new Uint8Array(
+      this.area,
+      this.#ringAt(layout.ringIndex.hold) + layout.ringHeaderBytes,
+      words[layout.ringOffset.capacity / 4] ?? 0,
+    );
+    const position = Uint32Array.of(Atomics.load(words, layout.ringOffset.head / 4));
+    return new RingConsumer(data, words, layout.ringOffset.head / 4, position, 0);
+  }
+
+  // Agents that come and go --------------------------------------------------------------------------
+
+  /** The agent dies: its socket closes, what it mapped stays readable here. */
+  hangUp(): void {
+    this.port.close();
+  }
+
+  /** A new agent listens at the same place: resolves when QEMU's greeting is there, before anything is asked. */
+  greetAgain(): GuestPort {
+    const listenFd = native().portListen(portPath(this.#place));
+    try {
+      return new GuestPort(this.#accept(listenFd));
+    } finally {
+      closeSync(listenFd);
+    }
+  }
+
+  /** The new agent claims the guest. */
+  claimAgain(port = this.greetAgain()): void {
+    this.#claim(port);
+    this.#virtualNs = port.pause().virtualNs;
+  }
+
+  #accept(listenFd: number): number {
+    this.#await(listenFd, 'connected');
+    return native().portAccept(listenFd);
+  }
+
+  #attach(socketFd: number): void {
+    this.#claim(new GuestPort(socketFd));
+  }
+
+  #claim(port: GuestPort): void {
+    port.welcome();
+    this.#port = port;
+    this.#hold = this.#outputReader();
+  }
+
+  #await(fd: number, what: string): void {
+    const ready = new Uint8Array(2);
+    if (native().waitReadable(Int32Array.of(fd, this.#pidFd), ready, answerTimeoutUs) === 0)
+      throw new Error(`Guest ${this.name} has not ${what} for 20 s; QEMU: ${this.errors}`);
+    if (ready[0] === 0) throw new Error(`QEMU of guest ${this.name} ended before it ${what}: ${this.errors}`);
+  }
+
+  // The end ------------------------------------------------------------------------------------------
+
+  /** Resolves with QEMU's exit code when it ends by itself; null after a signal. */
+  async exitCode(): Promise<number | null> {
+    if (!this.#ended) await once(this.#child, 'exit');
+    return this.#child.exitCode;
+  }
+
+  get #ended(): boolean {
+    return this.#child.exitCode !== null || this.#child.signalCode !== null;
+  }
+
+  async remove(): Promise<void> {
+    process.off('exit', this.#killAtExit);
+    this.#child.kill('SIGKILL');
+    if (!this.#ended) await once(this.#child, 'exit');
+    closeSync(this.#pidFd);
+    rmSync(portPath(this.#place), { force: true });
+  }
+}
+
+function framesOf(ring: RingConsumer): Uint8Array[] {
+  const frames: Uint8Array[] = [];
+  while (ring.next()) {
+    frames.push(ring.copy());
+    ring.consume();
+  }
+  return frames;
+}

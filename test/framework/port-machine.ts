@@ -1,0 +1,104 @@
+/** The machines that port tests run: a guest image, and tiny firmware that replaces BIOS and kernel. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { findImage, type Image } from '../../images/index.ts';
+import { machineArguments, type MachineProfile } from '../../vmm/io/qemu/profile.ts';
+
+export const guestAddress = '10.71.0.2';
+export const hostAddress = '10.71.0.1';
+export const hostNetwork = `${hostAddress}/24`;
+
+const common = {
+  machine: 'pc',
+  lockstep: true,
+  vcpus: 1,
+  kernel: null,
+  initrd: null,
+  appendExtra: [],
+  mac: '52:54:00:00:71:02',
+  rtcBase: '2026-01-01T00:00:00',
+} as const satisfies Partial<MachineProfile>;
+
+/** Interface names have room for 15 characters, and each guest of a namespace needs its own. */
+export type PlacedProfile = Partial<MachineProfile> & { readonly tapName: string };
+
+export async function memcachedImage(): Promise<Image> {
+  return findImage('memcached');
+}
+
+/** In lockstep on a pc with the least memory unless `changes` say otherwise. */
+export function imageArguments(image: Image, changes: PlacedProfile): string[] {
+  return machineArguments({
+    ...common,
+    memoryBytes: image.memoryBytesMin,
+    kernel: image.kernel,
+    initrd: image.initrd,
+    appendExtra: [...image.kernelArguments, `gaia.ip=${guestAddress}/24`, `gaia.gw=${hostAddress}`],
+    ...changes,
+  });
+}
+
+/** A machine that runs `firmware` from its first instruction on; its files go to `folder`. */
+export function firmwareArguments(firmware: Uint8Array, folder: string, changes: PlacedProfile): string[] {
+  const file = join(folder, 'firmware');
+  writeFileSync(file, firmware);
+  // A profile boots something; what is on the disk is never read.
+  const disk = join(folder, 'disk');
+  writeFileSync(disk, new Uint8Array(4096));
+  return [...machineArguments({ ...common, memoryBytes: 64 << 20, disk, ...changes }), '-bios', file];
+}
+
+const firmwareBytes = 65_536;
+const resetVector = 0xfff0;
+
+/** 64 KiB of 16-bit code that the processor enters at f000:f000. */
+function firmwareOf(code: string): Uint8Array {
+  const firmware = new Uint8Array(firmwareBytes).fill(0xf4);
+  firmware.set(Buffer.from(code.replaceAll(' ', ''), 'hex'), 0xf000);
+  firmware.set(Buffer.from('ea00f000f0', 'hex'), resetVector);
+  return firmware;
+}
+
+/** Halts at once and for good. */
+export function haltingFirmware(): Uint8Array {
+  return firmwareOf('fa f4 ebfd'); // cli; hlt; jump back
+}
+
+/** Page that holds the writer's orders: a word to add, then segments up to a zero. */
+export const orderPage = 7;
+/** This word, once added everywhere, ends the writer in a halt. */
+export const lastOrder = 0xffff;
+
+/**
+ * Spins on the order page. When the agent has put a word there, adds it to the first word of each segment listed,
+ * clears the order and spins again.
+ */
+export function writingFirmware(): Uint8Array {
+  return firmwareOf(
+    [
+      'fa 31c0 8ed8', //         cli; ds = 0
+      'f390 a10070 85c0 74f7', // wait: pause; ax = [0x7000]; jump to wait while it is 0
+      'be0270', //               si = 0x7002
+      '8b1c 85db 740b', //       next: bx = [si]; jump to done when it is 0
+      '8ec3 2601060000', //      es = bx; es:[0] += ax
+      '4646 ebef', //            si += 2; jump to next
+      'c70600700000', //         done: [0x7000] = 0
+      '3dffff 75d8', //          jump to wait unless ax was the last order
+      'f4 ebfd', //              hlt; jump back
+    ].join(''),
+  );
+}
+
+/** Orders the writer to add `word` to the first word of each page. The guest must stand. */
+export function giveOrder(memory: ArrayBuffer, word: number, pages: readonly number[]): void {
+  const order = new DataView(memory, orderPage * 4096, 4096);
+  // Real mode: a segment counts 16 bytes.
+  [...pages.map((page) => page * 256), 0].forEach((segment, index) => {
+    order.setUint16(2 + 2 * index, segment, true);
+  });
+  order.setUint16(0, word, true);
+}
+
+export function orderIsDone(memory: ArrayBuffer): boolean {
+  return new DataView(memory, orderPage * 4096).getUint16(0, true) === 0;
+}
