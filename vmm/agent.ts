@@ -7,8 +7,14 @@ import { appendFileSync, closeSync, mkdirSync, openSync, readFileSync, rmSync, w
 import { Worker } from 'node:worker_threads';
 import { native } from '../native/binding.ts';
 import { ControlServer, controlRequest } from './control-api.ts';
-import type { EngineCommand, EngineEvent, EngineReport, EngineStart, EngineStatus } from './engine-protocol.ts';
-import { runCommand } from './io/command.ts';
+import type {
+  EngineCommand,
+  EngineEvent,
+  EngineReport,
+  EngineStart,
+  EngineStatus,
+} from './engine-protocol.ts';
+import { joinBridge } from './io/bridge.ts';
 import { machineArguments } from './io/qemu/profile.ts';
 import type { ShmAddress } from './io/transport/shm.ts';
 import { replicaFiles, type ReplicaPlan, type VmPlan } from './vm-plan.ts';
@@ -74,7 +80,9 @@ export class Agent {
     await this.#api.listen();
     await this.#startEngine({ plan: this.#plan, self: this.#replica.id, tapFd });
     if (tapFd >= 0) this.#startQemu(tapFd);
-    await Promise.all(this.#plan.replicas.filter(({ id }) => id !== this.#replica.id).map((peer) => this.#meet(peer)));
+    await Promise.all(
+      this.#plan.replicas.filter(({ id }) => id !== this.#replica.id).map((peer) => this.#meet(peer)),
+    );
     await this.#closed;
     this.#api.close();
     rmSync(this.#files.runFolder, { recursive: true, force: true });
@@ -83,13 +91,18 @@ export class Agent {
   async #openTap(): Promise<number> {
     const { tap } = this.#replica;
     const fd = native().tapOpen(tap, { vnetHeader: false });
-    native().tapCarrier(fd, false);
-    await runCommand('ip', ['link', 'set', tap, 'master', this.#plan.network.bridge, 'up']);
+    // Also a backup's carrier is up: it sends nothing and discards what it reads, but a port that first had to come
+    // up at a takeover would lose the first replies. Only a deposed leader takes its carrier down.
+    native().tapCarrier(fd, true);
+    await joinBridge(tap, this.#plan.network.bridge);
     return fd;
   }
 
   #startEngine(start: EngineStart): Promise<void> {
-    const worker = new Worker(new URL('./engine-main.js', import.meta.url), { workerData: start, trackUnmanagedFds: false });
+    const worker = new Worker(new URL('./engine-main.js', import.meta.url), {
+      workerData: start,
+      trackUnmanagedFds: false,
+    });
     this.#worker = worker;
     worker.on('error', (error) => {
       this.#log(`engine failed: ${error.stack ?? error.message}`);

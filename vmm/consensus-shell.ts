@@ -83,7 +83,8 @@ export class ConsensusShell {
     const { falcon } = this;
     let worked = this.#takeRecords();
     if (falcon.role === 'leader') {
-      for (const peer of this.#transport.peers()) worked = falcon.readAck(peer.id, peer.inbox.ack, 0) || worked;
+      for (const peer of this.#transport.peers())
+        worked = falcon.readAck(peer.id, peer.inbox.ack, 0) || worked;
     }
     return worked;
   }
@@ -122,7 +123,11 @@ export class ConsensusShell {
       falcon.hardStatePersisted();
       worked = true;
     }
-    for (let request = falcon.takeRegionRequest(); request !== undefined; request = falcon.takeRegionRequest()) {
+    for (
+      let request = falcon.takeRegionRequest();
+      request !== undefined;
+      request = falcon.takeRegionRequest()
+    ) {
       this.#openRegion(request.writer, request.term);
       worked = true;
     }

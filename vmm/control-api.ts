@@ -60,18 +60,21 @@ export function controlRequest(
   timeoutMs: number,
 ): Promise<unknown> {
   return new Promise((resolve, reject) => {
-    const outgoing = request({ socketPath: socket, method, path, timeout: timeoutMs, agent: false }, (response) => {
-      let text = '';
-      response.setEncoding('utf8');
-      response.on('data', (part: string) => (text += part));
-      response.on('end', () => {
-        try {
-          resolve(JSON.parse(text));
-        } catch (error) {
-          reject(new AgentUnreachableError(socket, error));
-        }
-      });
-    });
+    const outgoing = request(
+      { socketPath: socket, method, path, timeout: timeoutMs, agent: false },
+      (response) => {
+        let text = '';
+        response.setEncoding('utf8');
+        response.on('data', (part: string) => (text += part));
+        response.on('end', () => {
+          try {
+            resolve(JSON.parse(text));
+          } catch (error) {
+            reject(new AgentUnreachableError(socket, error));
+          }
+        });
+      },
+    );
     outgoing.on('timeout', () => outgoing.destroy(new Error(`no answer within ${timeoutMs} ms`)));
     outgoing.on('error', (error) => {
       reject(new AgentUnreachableError(socket, error));

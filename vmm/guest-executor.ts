@@ -4,11 +4,7 @@
  * only while this replica serves; a backup forgets output that the leader has released.
  */
 import { native } from '../native/binding.ts';
-import {
-  recordCount,
-  recordType,
-  RECORD_HEADER_BYTES,
-} from './core/falcon/record.ts';
+import { recordCount, recordType, RECORD_HEADER_BYTES } from './core/falcon/record.ts';
 import type { FalconReplica } from './core/falcon/replica.ts';
 import type { LogIndex } from './core/ids.ts';
 import {
@@ -86,12 +82,12 @@ export class GuestExecutor {
   /** Frames from clients come in, output goes out: what the guest still holds was never contradicted. */
   beginServing(): void {
     this.#serving = true;
-    const newest = this.#held.at(-1);
-    if (newest !== undefined) this.port.release(newest.holdHead);
-    this.#held.length = 0;
     this.#tap.setCarrier(true);
     this.#tap.announce();
     this.port.divertIngress(true);
+    const newest = this.#held.at(-1);
+    if (newest !== undefined) this.port.release(newest.holdHead);
+    this.#held.length = 0;
   }
 
   /** No output from now on, and no input from clients. */
@@ -149,7 +145,11 @@ export class GuestExecutor {
   /** What the leader says it has released, nobody needs here any more. */
   #dropReleased(releasedIndex: number): void {
     let holdHead: number | undefined;
-    for (let oldest = this.#held[0]; oldest !== undefined && oldest.index <= releasedIndex; oldest = this.#held[0]) {
+    for (
+      let oldest = this.#held[0];
+      oldest !== undefined && oldest.index <= releasedIndex;
+      oldest = this.#held[0]
+    ) {
       holdHead = oldest.holdHead;
       this.#held.shift();
     }

@@ -130,7 +130,10 @@ export class ReplicaEngine {
     let waitUs = falcon.nextDeadlineUs - nowUs;
     const executor = this.#executor;
     if (executor?.serving === true && executor.stands) {
-      waitUs = Math.min(waitUs, this.#pacemaker.waitNs(nowUs * 1000, executor.virtualNs, executor.idle) / 1000);
+      waitUs = Math.min(
+        waitUs,
+        this.#pacemaker.waitNs(nowUs * 1000, executor.virtualNs, executor.idle) / 1000,
+      );
     }
     return Math.max(0, Math.min(waitUs, 50_000));
   }
@@ -388,7 +391,9 @@ export class ReplicaEngine {
       const progress = this.#executed.get(replica);
       const lags = progress !== undefined && progress.index + leadMax < executor.appliedIndex;
       if (progress !== undefined && !(lags && nowUs - progress.sinceUs > backupStallUs)) continue;
-      const result = falcon.proposeExecutingSet(falcon.executingSet.filter((member) => member.replica !== replica));
+      const result = falcon.proposeExecutingSet(
+        falcon.executingSet.filter((member) => member.replica !== replica),
+      );
       if (typeof result === 'number') {
         this.#event('degraded', `${this.#name(replica)} no longer executes: it has ended or stands still`, {
           index: result,
@@ -408,7 +413,9 @@ export class ReplicaEngine {
     const { ingress } = executor.port;
     const framesWait = ingress.hasEntry;
     if (partner !== undefined && this.#verificationDue(executor, framesWait)) {
-      return typeof this.consensus.falcon.propose(RoundRecordType.verification, 0, new Uint8Array(0)) === 'number';
+      return (
+        typeof this.consensus.falcon.propose(RoundRecordType.verification, 0, new Uint8Array(0)) === 'number'
+      );
     }
     const sliceNs = this.#pacemaker.sliceNs(nowUs * 1000, executor.virtualNs, executor.idle, framesWait);
     return sliceNs !== 0 && this.#proposeRound(executor, sliceNs);

@@ -25,7 +25,8 @@ function transferredMemory(port: GuestPort): readonly Uint8Array[] {
 function pageIsZero(words: Int32Array, page: number): boolean {
   const end = (page + 1) * wordsPerPage;
   for (let at = page * wordsPerPage; at < end; at += 4) {
-    if (((words[at] ?? 0) | (words[at + 1] ?? 0) | (words[at + 2] ?? 0) | (words[at + 3] ?? 0)) !== 0) return false;
+    if (((words[at] ?? 0) | (words[at + 1] ?? 0) | (words[at + 2] ?? 0) | (words[at + 3] ?? 0)) !== 0)
+      return false;
   }
   return true;
 }

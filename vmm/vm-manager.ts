@@ -17,7 +17,14 @@ import { folders } from './io/folders.ts';
 import { endProcess, processRuns, readPid } from './io/process.ts';
 import { projectFolder } from './io/project-folder.ts';
 import { requireQemu } from './io/qemu/installed.ts';
-import { readVmPlan, replicaFiles, vmNamePattern, vmPlanFile, type GuestPlan, type VmPlan } from './vm-plan.ts';
+import {
+  readVmPlan,
+  replicaFiles,
+  vmNamePattern,
+  vmPlanFile,
+  type GuestPlan,
+  type VmPlan,
+} from './vm-plan.ts';
 
 const statusTimeoutMs = 1000;
 const pollMs = 50;
@@ -109,7 +116,10 @@ function refuseStart({ name, replicas, image, memoryBytes }: StartOptions): void
       `"${name}" cannot name a VM: use up to 32 lower-case letters, digits and hyphens, a letter first`,
     );
   if (existsSync(vmPlanFile(name)))
-    throw new GaiaError('GAIA_VM_EXISTS', `VM ${name} exists already: choose another --name, or stop it first`);
+    throw new GaiaError(
+      'GAIA_VM_EXISTS',
+      `VM ${name} exists already: choose another --name, or stop it first`,
+    );
   if (replicas !== 3)
     throw new GaiaError('GAIA_REPLICAS', `${replicas} replicas are not possible: give --replicas 3`);
   if (memoryBytes < image.memoryBytesMin)
@@ -184,7 +194,12 @@ async function untilProtected(
     if (status.protection === 'PROTECTED') return status;
     report(status.reason);
     if (performance.now() > deadline)
-      throw new StartTimeoutError(name, timeoutMs, status.protection, replicaFiles(name, 'alpha').agentLogFile);
+      throw new StartTimeoutError(
+        name,
+        timeoutMs,
+        status.protection,
+        replicaFiles(name, 'alpha').agentLogFile,
+      );
     await delay(pollMs);
   }
 }

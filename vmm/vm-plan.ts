@@ -88,6 +88,9 @@ export function readVmPlan(vm: string): VmPlan {
   }
   const plan = value as Partial<VmPlan>;
   if (plan.schema !== 1)
-    throw new GaiaError('GAIA_VM_PLAN', `${vmPlanFile(vm)} is of another version: stop and start the VM anew`);
+    throw new GaiaError(
+      'GAIA_VM_PLAN',
+      `${vmPlanFile(vm)} is of another version: stop and start the VM anew`,
+    );
   return plan as VmPlan;
 }

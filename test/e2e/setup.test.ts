@@ -16,6 +16,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { SourceTree, type RunningProgram } from '../framework/source-tree.ts';
 
 const isRoot = process.getuid?.() === 0;
+const needsRoot = 'changing users and network namespaces needs root';
 const setupParts = ['cli/setup.mjs', 'cli/setup', 'package.json', 'package-lock.json', '.npmrc'];
 
 /** Every program of the set-up is the real one here, with one exception: APT, as it would change this machine. */
@@ -88,7 +89,8 @@ describe('the Debian packages', () => {
     expect(readFileSync(apt.calls, 'utf8')).toBe('begin\nend\n');
   });
 
-  test.skipIf(!isRoot)('a user who may not install them gets the exact command and exit code 6', async () => {
+  test('a user who may not install them gets the exact command and exit code 6', async ({ skip }) => {
+    skip(!isRoot, needsRoot);
     const nobody = 65_534;
     for (const name of ['.', ...setupParts]) chownSync(tree.path(name), nobody, nobody);
     rmSync(join(apt.folder, 'sudo'));
@@ -106,7 +108,7 @@ describe('the Debian packages', () => {
 describe('the npm packages', () => {
   beforeEach(() => {
     tree = SourceTree.create(setupParts);
-    rmSync(tree.path('node_modules'));
+    rmSync(tree.path('node_modules'), { recursive: true });
   });
 
   /** npm tries each package for itself, which makes the same failure a long one. */
@@ -140,7 +142,8 @@ describe('the npm packages', () => {
     });
   });
 
-  test.skipIf(!isRoot)('without a network the set-up says so in one sentence', async () => {
+  test('without a network the set-up says so in one sentence', async ({ skip }) => {
+    skip(!isRoot, needsRoot);
     onlyOnePackage();
     const words = ['--net', process.execPath, 'cli/setup.mjs', 'npm'];
     const { exitCode, stderr } = await tree.start('unshare', words, {

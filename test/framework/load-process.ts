@@ -28,7 +28,8 @@ export class LoadProcess<Report> {
     const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'inherit'] });
     const load = new LoadProcess<Report>(child);
     const first = await load.#lines.next();
-    if (first.value !== 'serving') throw new Error(`${program} did not come to serve: ${String(first.value)}`);
+    if (first.value !== 'serving')
+      throw new Error(`${program} did not come to serve: ${String(first.value)}`);
     return load;
   }
 

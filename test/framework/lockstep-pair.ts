@@ -9,8 +9,8 @@ export interface PairRound {
   readonly frames: readonly Uint8Array[];
   /** How the round ended for leader and backup. */
   readonly stopped: readonly [PairStop, PairStop];
-  /** What each sent in it. */
-  readonly output: readonly [readonly Uint8Array[], readonly Uint8Array[]];
+  /** What each sent in it, as hexadecimal digits. */
+  readonly output: readonly [readonly string[], readonly string[]];
 }
 
 /** What must be equal in a stop; positions in the hold ring depend on what was held before the clone. */
@@ -57,8 +57,11 @@ export class LockstepPair {
     const untilNs = this.leader.virtualNs + ns;
     this.leader.begin(untilNs, frames, true);
     this.backup.begin(untilNs, frames);
-    const stopped = [withoutHold(this.leader.awaitStopped()), withoutHold(this.backup.awaitStopped())] as const;
-    const output = [this.leader.takeOutput(), this.backup.takeOutput()] as const;
+    const stopped = [
+      withoutHold(this.leader.awaitStopped()),
+      withoutHold(this.backup.awaitStopped()),
+    ] as const;
+    const output = [hexOf(this.leader.takeOutput()), hexOf(this.backup.takeOutput())] as const;
     this.backup.port.drop(this.backup.held.head);
     return { frames, stopped, output };
   }
@@ -66,4 +69,8 @@ export class LockstepPair {
 
 function withoutHold({ virtualNs, deliverTail, reason, idle }: Stopped): PairStop {
   return { virtualNs, deliverTail, reason, idle };
+}
+
+function hexOf(frames: readonly Uint8Array[]): string[] {
+  return frames.map((frame) => Buffer.from(frame).toString('hex'));
 }

@@ -66,7 +66,9 @@ class VerifyingClient {
   }
 
   async #set(key: string, value: string): Promise<void> {
-    const reply = await this.#ask(`set ${key} 0 0 ${value.length}\r\n${value}\r\n`, (text) => text.endsWith('\r\n'));
+    const reply = await this.#ask(`set ${key} 0 0 ${value.length}\r\n${value}\r\n`, (text) =>
+      text.endsWith('\r\n'),
+    );
     if (reply === undefined) return;
     if (reply === 'STORED\r\n') this.#acknowledged.set(key, value);
     else this.errors.push(`${this.#name} set ${key} was answered "${reply.trim()}"`);
@@ -76,7 +78,8 @@ class VerifyingClient {
     const reply = await this.#ask(`get ${key}\r\n`, (text) => text.endsWith('END\r\n'));
     if (reply === undefined) return;
     const value = this.#acknowledged.get(key);
-    const expected = value === undefined ? 'END\r\n' : `VALUE ${key} 0 ${value.length}\r\n${value}\r\nEND\r\n`;
+    const expected =
+      value === undefined ? 'END\r\n' : `VALUE ${key} 0 ${value.length}\r\n${value}\r\nEND\r\n`;
     if (reply !== expected)
       this.wrongValues.push(`${key}: read ${JSON.stringify(reply)}, acknowledged ${JSON.stringify(value)}`);
   }

@@ -27,6 +27,7 @@ export interface RunResult {
   readonly injections: number;
   readonly served: boolean;
   readonly transfers: number;
+  readonly rebases: number;
 }
 
 export class Cluster implements HostWorld {
@@ -45,6 +46,7 @@ export class Cluster implements HostWorld {
   #nextRequest = 1;
   #acknowledged = 0;
   #transfers = 0;
+  #rebases = 0;
   #faults = true;
   readonly #reprotecting = new Set<ReplicaId>();
 
@@ -88,6 +90,7 @@ export class Cluster implements HostWorld {
       acknowledged: this.#acknowledged,
       injections: this.checker.injections,
       transfers: this.#transfers,
+      rebases: this.#rebases,
       served,
     };
   }
@@ -105,7 +108,7 @@ export class Cluster implements HostWorld {
   }
 
   boot(host: Host): void {
-    if (!host.running && !host.gone) host.start();
+    if (!host.running) host.start();
   }
 
   #every(intervalUs: number, action: () => void): void {
@@ -135,6 +138,10 @@ export class Cluster implements HostWorld {
       this.checker.proposed(host);
       host.step();
     }
+  }
+
+  rebased(): void {
+    this.#rebases++;
   }
 
   leaderApplied(host: Host, index: number): void {
@@ -179,16 +186,16 @@ export class Cluster implements HostWorld {
         if (other !== host) this.queue.after(this.prng.between(5, 500), () => other.peerEnded(host.id));
       }
     }
-    if (this.plan.durability === 'disk') {
-      this.queue.after(this.prng.between(1_000, this.plan.restartUsMax), () => this.boot(host));
-    }
+    this.queue.after(this.prng.between(1_000, this.plan.restartUsMax), () => this.boot(host));
   }
 
-  /** Memory durability promises to survive the loss of a minority, and no more than that ever goes. */
+  /** Memory durability survives the loss of a minority at a time, until those are level again: no more goes. */
   mayLose(host: Host): boolean {
     if (this.plan.durability === 'disk') return true;
-    const gone = this.hosts.filter((other) => other.gone && other !== host).length;
-    return (gone + 1) * 2 < this.plan.replicas;
+    const lost = this.hosts.filter(
+      (other) => other !== host && other.replica?.state.logLost !== false,
+    ).length;
+    return (lost + 1) * 2 < this.plan.replicas;
   }
 
   #crashOne(): void {
@@ -266,8 +273,8 @@ export class Cluster implements HostWorld {
     if (leaders.length !== 1 || replica === undefined)
       return `${leaders.length} leaders after the faults ended`;
     for (const host of this.hosts) {
-      if (host.replica === undefined && !host.gone) return `replica ${host.id} did not come back`;
-      const lag = this.checker.committedCount - (host.replica?.commitIndex ?? Infinity);
+      if (host.replica === undefined) return `replica ${host.id} did not come back`;
+      const lag = this.checker.committedCount - host.replica.commitIndex;
       if (lag > LAG_MAX) return `replica ${host.id} stays ${lag} records behind`;
     }
     if (replica.executorState === 'none') {
@@ -276,17 +283,6 @@ export class Cluster implements HostWorld {
     }
     if (!replica.mayServe) return `the leader does not serve: ${replica.proposeRefusal ?? ''}`;
     return this.checker.committedCount <= committedBefore + 10 ? 'nothing new is committed' : undefined;
-  }
-
-  /** Memory durability keeps what some living replica lacks, as there is no disk to read it from. */
-  neededFrom(): number {
-    if (this.plan.durability === 'disk') return Infinity;
-    let least = Infinity;
-    for (const host of this.hosts) {
-      if (host.gone) continue;
-      least = Math.min(least, (host.replica?.commitIndex ?? 0) + 1);
-    }
-    return least;
   }
 }
 

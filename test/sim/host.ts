@@ -47,7 +47,7 @@ export interface Observer {
   said(host: Host, bytes: Uint8Array): void;
   acked(host: Host): void;
   injected(host: Host, index: number, digest: number): void;
-  died(log: FalconLog): void;
+  died(host: Host, log: FalconLog): void;
 }
 
 /** What surrounds a host. */
@@ -66,8 +66,7 @@ export interface HostWorld {
   mayLose(host: Host): boolean;
   processEnded(host: Host): void;
   leaderApplied(host: Host, index: number): void;
-  /** Oldest record that some replica may still have to get from memory. */
-  neededFrom(): number;
+  rebased(): void;
 }
 
 /** Thrown in the middle of a step: the process is gone, what it had not yet done is not done. */
@@ -89,8 +88,6 @@ export class Host {
   guest: Guest | undefined;
   guestIncarnation = 0;
   pausedUntilUs = 0;
-  /** Its memory is lost and with it its word: in memory durability it never returns. */
-  gone = false;
   ackMemory: Uint8Array[] = [];
   appliedIndex = 0;
   #ships: { version: number; slot: number }[] = [];
@@ -162,6 +159,7 @@ export class Host {
         executing: [{ replica: toReplicaId(0), incarnation: 1 }],
       },
       durability: cluster.plan.durability,
+      logLost: cluster.plan.durability === 'memory' && disk.hard.processNumber > 1,
       times: cluster.times,
       logLimits: { storageBytes: cluster.plan.logStorageBytes, recordsMax: 8192, recordBytesMax: 4096 },
       crc32c: crc32cByTables,
@@ -183,13 +181,12 @@ export class Host {
   crash(takesGuest: boolean): void {
     if (this.replica === undefined) return;
     const { log } = this.replica;
-    if (this.cluster.plan.durability === 'memory') this.cluster.checker.died(log);
+    if (this.cluster.plan.durability === 'memory') this.cluster.checker.died(this, log);
     this.replica = undefined;
     this.region = undefined;
     this.cluster.regions.delete(this.regionId);
     this.disk.crash();
     if (takesGuest) this.guest = undefined;
-    if (this.cluster.plan.durability === 'memory') this.gone = true;
     this.cluster.processEnded(this);
   }
 
@@ -432,6 +429,7 @@ export class Host {
   #apply(replica: FalconReplica): void {
     const { log } = replica;
     this.cluster.checker.observe(this);
+    this.#takeRebase(replica);
     while (this.appliedIndex < replica.commitIndex) {
       this.appliedIndex++;
       const index = toLogIndex(this.appliedIndex);
@@ -449,8 +447,17 @@ export class Host {
         this.cluster.leaderApplied(this, index);
       }
     }
-    const droppable = Math.min(this.appliedIndex, this.cluster.neededFrom() - 1);
-    if (droppable > 0) replica.applied(toLogIndex(droppable));
+    replica.applied(toLogIndex(this.appliedIndex));
+  }
+
+  /** The log begins anew behind a record that was never seen here: a guest that has not executed it is not VALID. */
+  #takeRebase(replica: FalconReplica): void {
+    const rebased = replica.takeRebased();
+    if (rebased === undefined) return;
+    this.appliedIndex = rebased;
+    if (this.guest !== undefined && this.guest.appliedIndex < rebased) this.guest.valid = false;
+    this.#tellExecutor();
+    this.cluster.rebased();
   }
 
   #sleep(replica: FalconReplica): void {

@@ -137,10 +137,15 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
       redefine(state, 'eligible', () => state.executing.newest.some(({ replica }) => replica === state.self)),
   },
   {
+    name: 'a replica that lost its log votes at once',
+    harder: { durability: 'memory', crashEveryUs: 40_000, restartUsMax: 20_000, putDelayUsMax: 10_000 },
+    plant: ({ state }) => redefine(state, 'logLost', () => false),
+  },
+  {
     name: 'a disk completion from before a truncation counts for what was written since',
     harder: {
       durability: 'disk',
-      fsyncUsMax: 60_000,
+      fsyncUsMax: 400_000,
       partitionEveryUs: 100_000,
       proposeEveryUs: 500,
       ringSlots: 64,

@@ -25,16 +25,19 @@ export class SafetyChecker implements Observer {
   readonly #cluster: Watched;
   /** history[i - 1] is the record committed at index i. */
   readonly #history: Committed[] = [];
+  /** In which term that was seen first, for each record of the history. */
+  readonly #committedIn: number[] = [];
   readonly #leaders = new Map<number, { readonly id: ReplicaId; readonly process: number }>();
   readonly #votes = new Map<string, ReplicaId>();
   readonly #digests = new Map<number, number>();
   readonly #seen: { process: number; commitIndex: number; term: number }[];
-  readonly #dead: FalconLog[] = [];
+  readonly #dead: FalconLog[][];
   elections = 0;
   injections = 0;
 
   constructor(cluster: Watched, replicas: number) {
     this.#cluster = cluster;
+    this.#dead = Array.from({ length: replicas }, () => []);
     this.#seen = Array.from({ length: replicas }, () => ({ process: 0, commitIndex: 0, term: 0 }));
   }
 
@@ -72,12 +75,14 @@ export class SafetyChecker implements Observer {
     }
   }
 
+  /** A vote counted late may make a leader of a term that is over: it has what was committed before that term. */
   #checkLeaderIsComplete(host: Host, term: number): void {
     const log = host.replica?.log;
     if (log === undefined) return;
-    const committed = this.#history.length;
+    let committed = this.#history.length;
+    while (committed > 0 && (this.#committedIn[committed - 1] ?? 0) >= term) committed--;
     if (log.lastIndex < committed) {
-      fail(`leader ${host.id} of term ${term} ends at ${log.lastIndex}, ${committed} are committed`);
+      fail(`leader ${host.id} of term ${term} ends at ${log.lastIndex}, ${committed} were committed before`);
     }
     for (let index = log.firstIndex; index <= committed; index++) this.#compare(host, index);
   }
@@ -103,6 +108,7 @@ export class SafetyChecker implements Observer {
       if (index < log.firstIndex) fail(`record ${index} was dropped before anyone saw it committed`);
       const record = { term: log.termAt(index as LogIndex), checksum: log.checksumAt(index as LogIndex) };
       this.#history.push(record);
+      this.#committedIn.push(host.replica?.term ?? 0);
     }
     // One record stands for all before it: the chain is checked above.
     this.#checkMajorityHolds(to, host);
@@ -113,7 +119,7 @@ export class SafetyChecker implements Observer {
   #checkNobodyCanWinWithout(index: number, by: Host): void {
     const committed = this.#history[index - 1];
     if (committed === undefined) return;
-    const ends = this.#cluster.hosts.filter((host) => !host.gone).map((host) => ({ host, end: endOf(host) }));
+    const ends = this.#cluster.hosts.filter(mayVote).map((host) => ({ host, end: endOf(host) }));
     for (const { host, end } of ends) {
       if (
         host.replica === undefined
@@ -133,7 +139,6 @@ export class SafetyChecker implements Observer {
     if (committed === undefined) return;
     let holders = 0;
     for (const other of this.#cluster.hosts) if (this.#holds(other, index, committed)) holders++;
-    for (const log of this.#dead) if (logHolds(log, index, committed)) holders++;
     if (holders * 2 <= this.#cluster.hosts.length) {
       fail(`record ${index} counts as committed at ${host.id}, but only ${holders} replicas hold it durably`);
     }
@@ -141,7 +146,8 @@ export class SafetyChecker implements Observer {
 
   #holds(host: Host, index: number, committed: Committed): boolean {
     if (this.#cluster.plan.durability === 'disk') return this.#diskHolds(host, index, committed);
-    return host.replica !== undefined && logHolds(host.replica.log, index, committed);
+    if (host.replica !== undefined && logHolds(host.replica.log, index, committed)) return true;
+    return this.#dead[host.id]?.some((log) => logHolds(log, index, committed)) === true;
   }
 
   #diskHolds(host: Host, index: number, committed: Committed): boolean {
@@ -181,9 +187,9 @@ export class SafetyChecker implements Observer {
     }
   }
 
-  /** Memory durability: what a replica held when it died was held; it does not come back. */
-  died(log: FalconLog): void {
-    this.#dead.push(log);
+  /** Memory durability: what a replica held when it died was held then. */
+  died(host: Host, log: FalconLog): void {
+    this.#dead[host.id]?.push(log);
   }
 
   /** A guest executed the record at `index`; `digest` is over all it has executed, in order. */
@@ -210,6 +216,12 @@ export class SafetyChecker implements Observer {
     if (index > this.#history.length)
       fail(`replica ${host.id} acknowledged ${index} before it was committed`);
   }
+}
+
+/** Memory durability: who is down comes back without its log, and has no vote until it is level again. */
+function mayVote(host: Host): boolean {
+  if (host.replica === undefined) return host.disk.lastIndex > 0;
+  return !host.replica.state.logLost;
 }
 
 /** What the fixed layout of a record says of it, read without the code under test. */

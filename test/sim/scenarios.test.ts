@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { RecordType } from '../../vmm/core/falcon/record-type.ts';
 import { recordType } from '../../vmm/core/falcon/record.ts';
-import type { LogIndex, ReplicaId } from '../../vmm/core/ids.ts';
+import type { LogIndex, ReplicaId, Term } from '../../vmm/core/ids.ts';
+import type { FaultPlan } from './fault-plan.ts';
 import { Scenario } from './scenario.ts';
 
 const replica = (id: number): ReplicaId => id as ReplicaId;
@@ -250,6 +251,70 @@ describe('a backup', () => {
     const scenario = new Scenario().protect();
     scenario.host(2).disk.slowdown = 100_000;
     expect(scenario.untilCommitted(0, scenario.propose(0))).toBeLessThan(5_000);
+  });
+});
+
+describe('a replica that lost its log', () => {
+  const inMemory = (overrides: Partial<FaultPlan> = {}): Scenario =>
+    new Scenario({ durability: 'memory', ...overrides }).protect();
+
+  it('has no vote until the leader has brought it level', () => {
+    const scenario = inMemory();
+    for (let count = 0; count < 20; count++) scenario.propose(0);
+    scenario.untilCommitted(1, scenario.replica(0).log.lastIndex);
+    scenario.host(2).crash(false);
+    scenario.cutOff(2);
+    scenario.cluster.boot(scenario.host(2));
+    scenario.run(500_000);
+    expect(scenario.replica(2).state.logLost).toBe(true);
+    expect(scenario.replica(2).role).toBe('follower');
+    expect(scenario.replica(2).election.mayVoteFor(replica(1), 99 as Term, 99 as LogIndex)).toBe(false);
+    scenario.heal();
+    scenario.until('it is level', () => !scenario.replica(2).state.logLost);
+    expect(scenario.replica(2).log.lastIndex).toBe(scenario.replica(0).log.lastIndex);
+  });
+
+  it('is not elected over the one that remembers, and nothing acknowledged is lost', () => {
+    const scenario = inMemory();
+    scenario.cluster.network.block(0, 2);
+    const last = scenario.propose(0);
+    scenario.untilCommitted(0, last);
+    // The record lives in 0 and 1 only. 1 forgets, 0 is cut off: 1 and 2 are a majority and may not elect.
+    scenario.cutOff(0);
+    scenario.host(1).crash(false);
+    scenario.cluster.boot(scenario.host(1));
+    scenario.run(1_000_000);
+    expect([1, 2].map((id) => scenario.replica(id).role)).not.toContain('leader');
+    scenario.heal();
+    scenario.until('the record is everywhere', () =>
+      [0, 1, 2].every((id) => scenario.replica(id).commitIndex >= last),
+    );
+  });
+
+  it('takes no word that was meant for the process before it', () => {
+    const scenario = inMemory();
+    const leader = scenario.replica(0);
+    leader.regionLost(replica(2));
+    leader.tick(scenario.host(0).nowUs);
+    const old = leader.takeMessage()?.bytes ?? new Uint8Array(0);
+    scenario.host(2).crash(false);
+    scenario.cutOff(2);
+    scenario.cluster.boot(scenario.host(2));
+    expect(scenario.replica(2).receive(replica(0), old)).toBeUndefined();
+    expect(scenario.replica(2).state.levelAtIndex).toBeUndefined();
+  });
+
+  it('begins its log where that of the leader does, when no memory reaches back further, and is not VALID then', () => {
+    const scenario = inMemory({ logStorageBytes: 32 * 1024 });
+    scenario.host(1).crash(false);
+    for (let count = 0; count < 200; count++)
+      scenario.untilCommitted(0, scenario.propose(0, new Uint8Array(500)));
+    scenario.cluster.boot(scenario.host(1));
+    scenario.until('it is level', () => !scenario.replica(1).state.logLost);
+    expect(scenario.replica(1).log.firstIndex).toBeGreaterThan(100);
+    expect(scenario.replica(1).executingSet).toEqual(scenario.replica(0).executingSet);
+    expect(scenario.host(1).guest?.valid).toBe(false);
+    expect(scenario.replica(1).state.eligible).toBe(false);
   });
 });
 

@@ -1,6 +1,8 @@
 /**
  * The Linux bridge that joins a VM's taps and the host. Each VM gets the first free number N: bridge gaiaN,
- * network 10.71.N.0/24, the host at .1, the guest at .2.
+ * network 10.71.N.0/24, the host at .1, the guest at .2. The host is a port like the taps, through a veth pair
+ * (gaiaNh on the host's side): an address on the bridge itself would lose its carrier, and with it all neighbour
+ * entries for about a second, whenever a dying leader's tap is the last live port.
  */
 import { BrokenEnvironmentError, GaiaError } from '../core/errors.ts';
 import { CommandFailedError, runCommand } from './command.ts';
@@ -9,12 +11,14 @@ const numbersMax = 256;
 
 export class Bridge {
   readonly name: string;
+  readonly hostInterface: string;
   readonly hostAddress: string;
   readonly guestAddress: string;
 
   private constructor(name: string) {
     const number = Number.parseInt(name.slice('gaia'.length), 10);
     this.name = name;
+    this.hostInterface = `${name}h`;
     this.hostAddress = `10.71.${number}.1/24`;
     this.guestAddress = `10.71.${number}.2/24`;
   }
@@ -28,12 +32,14 @@ export class Bridge {
     for (let number = 0; number < numbersMax; number++) {
       const bridge = new Bridge(`gaia${number}`);
       if (await bridge.#add()) {
-        await runCommand('ip', ['address', 'add', bridge.hostAddress, 'dev', bridge.name]);
-        await runCommand('ip', ['link', 'set', bridge.name, 'up']);
+        await bridge.#joinHost();
         return bridge;
       }
     }
-    throw new GaiaError('GAIA_BRIDGE', `All ${numbersMax} bridges gaia0 to gaia${numbersMax - 1} are taken: stop a VM`);
+    throw new GaiaError(
+      'GAIA_BRIDGE',
+      `All ${numbersMax} bridges gaia0 to gaia${numbersMax - 1} are taken: stop a VM`,
+    );
   }
 
   /** False: the name is taken. */
@@ -44,18 +50,39 @@ export class Bridge {
     } catch (error) {
       if (error instanceof CommandFailedError && error.tail.some((line) => line.includes('File exists')))
         return false;
-      throw new BrokenEnvironmentError('GAIA_BRIDGE', 'No bridge can be made here', 'gaia-vm check', { cause: error });
+      throw new BrokenEnvironmentError('GAIA_BRIDGE', 'No bridge can be made here', 'gaia-vm check', {
+        cause: error,
+      });
     }
   }
 
-  /** Removes it if it is still there. */
+  async #joinHost(): Promise<void> {
+    const [host, port] = [this.hostInterface, `${this.name}p`];
+    await runCommand('ip', ['link', 'add', host, 'type', 'veth', 'peer', 'name', port]);
+    await joinBridge(port, this.name);
+    await runCommand('ip', ['link', 'set', this.name, 'addrgenmode', 'none', 'up']);
+    await runCommand('ip', ['address', 'add', this.hostAddress, 'dev', host]);
+    await runCommand('ip', ['link', 'set', host, 'up']);
+  }
+
+  /** Removes it, as far as it is still there. */
   async remove(): Promise<void> {
-    try {
-      await runCommand('ip', ['link', 'delete', this.name]);
-    } catch (error) {
-      if (error instanceof CommandFailedError && error.tail.some((line) => line.includes('Cannot find device')))
-        return;
-      throw error;
-    }
+    await removeLink(this.hostInterface);
+    await removeLink(this.name);
+  }
+}
+
+/** Makes an interface a live port of a bridge, without an address of its own that would talk there. */
+export async function joinBridge(port: string, bridge: string): Promise<void> {
+  await runCommand('ip', ['link', 'set', port, 'master', bridge, 'addrgenmode', 'none', 'up']);
+}
+
+async function removeLink(name: string): Promise<void> {
+  try {
+    await runCommand('ip', ['link', 'delete', name]);
+  } catch (error) {
+    if (error instanceof CommandFailedError && error.tail.some((line) => line.includes('Cannot find device')))
+      return;
+    throw error;
   }
 }

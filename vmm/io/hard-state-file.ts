@@ -2,7 +2,16 @@
  * Term, vote and process number of one replica on disk. Guarantees: after `write` returns, a power cut leaves the
  * new state; a crash in the middle leaves the old one. A file that does not parse is refused, never replaced.
  */
-import { closeSync, existsSync, fdatasyncSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  fdatasyncSync,
+  fsyncSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  writeSync,
+} from 'node:fs';
 import { dirname } from 'node:path';
 import { GaiaError } from '../core/errors.ts';
 import type { HardState } from '../core/falcon/settings.ts';
@@ -17,7 +26,10 @@ interface Stored {
 
 export class HardStateError extends GaiaError {
   constructor(file: string, what: string) {
-    super('GAIA_HARD_STATE', `${file} ${what}: the replica must not vote without it; remove the replica and add it anew`);
+    super(
+      'GAIA_HARD_STATE',
+      `${file} ${what}: the replica must not vote without it; remove the replica and add it anew`,
+    );
   }
 }
 

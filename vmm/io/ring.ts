@@ -11,7 +11,10 @@ const padKind = 0;
 
 export class RingHarmedError extends GaiaError {
   constructor(position: number, bytes: number) {
-    super('GAIA_RING_HARMED', `The entry at ring position ${position} claims ${bytes} bytes, which cannot be`);
+    super(
+      'GAIA_RING_HARMED',
+      `The entry at ring position ${position} claims ${bytes} bytes, which cannot be`,
+    );
   }
 }
 

@@ -44,6 +44,10 @@ export const MessageKind = {
   standNow: 8,
   /** Answer to anything of an older term. */
   newerTerm: 9,
+  /** A process that lost its log is here: see rejoin.ts. */
+  hello: 10,
+  /** The log of the receiver ends before what the leader still holds: see rejoin.ts. */
+  rebase: 11,
 } as const;
 
 /** One shape for all kinds; what a kind has no use for is zero or empty. */
@@ -62,6 +66,8 @@ export interface ControlMessage {
   readonly handOver: boolean;
   /** How many regions the sender's process had opened when it opened this one. */
   readonly regionNumber: number;
+  /** announce, rebase: the receiver's process that this is meant for. */
+  readonly toProcess: number;
   readonly lastIndex: LogIndex;
   readonly lastTerm: Term;
   readonly lastChecksum: number;
@@ -107,6 +113,7 @@ export function encodeControlMessage(message: ControlMessage, clusterId: bigint,
   writeUint64(view, 64, message.commitIndex);
   view.setUint16(72, message.executing.length, true);
   view.setUint16(74, message.key.length, true);
+  view.setUint32(76, message.toProcess, true);
   encodeExecutingSet(message.executing, view, FIXED_BYTES);
   bytes.set(message.key, FIXED_BYTES + setBytes);
   view.setInt32(4, crc32c(bytes, 8, bytes.length - 8, 0), true);
@@ -141,6 +148,7 @@ export function decodeControlMessage(
     granted: (flags & FLAG_GRANTED) !== 0,
     handOver: (flags & FLAG_HAND_OVER) !== 0,
     regionNumber: view.getUint32(44, true),
+    toProcess: view.getUint32(76, true),
     lastIndex: readUint64(view, 48) as LogIndex,
     lastTerm: view.getUint32(56, true) as Term,
     lastChecksum: view.getInt32(60, true),

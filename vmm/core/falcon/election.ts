@@ -31,7 +31,7 @@ export class Election {
     if (state.role === 'candidate' && state.nowUs >= this.#askAgainUs) this.#askForVotes();
     const deadlineUs = state.role === 'preCandidate' ? this.#askAgainUs : state.electionDeadlineUs;
     if (state.nowUs < deadlineUs) return;
-    if (!state.membership.isVoter(state.self)) state.restartElectionTimer();
+    if (!state.membership.isVoter(state.self) || state.logLost) state.restartElectionTimer();
     else this.askPreVotes();
   }
 
@@ -86,7 +86,7 @@ export class Election {
     // A peer that asks does not hear this leader, whatever became of the puts into its region.
     if (state.role === 'leader' && message.term === state.term) this.#leadership.forgetRegion(message.from);
     const newer = message.electionTerm > state.term;
-    const willing = state.role !== 'leader' && !state.leaderIsFresh;
+    const willing = state.role !== 'leader' && !state.leaderIsFresh && !state.logLost;
     const upToDate = state.logIsUpToDate(message.lastTerm, message.lastIndex);
     if (newer && upToDate && !willing && state.role === 'follower') this.#deferred = message;
     // The asker cannot win: whoever holds the longer log need not wait for its own time to come.
@@ -165,7 +165,7 @@ export class Election {
   /** Once a term, and never for a log that may lack a committed record. */
   mayVoteFor(candidate: ReplicaId, lastTerm: Term, lastIndex: LogIndex): boolean {
     const state = this.#state;
-    if (state.role !== 'follower' && state.role !== 'preCandidate') return false;
+    if (state.logLost || (state.role !== 'follower' && state.role !== 'preCandidate')) return false;
     const free = state.votedFor === NO_REPLICA || state.votedFor === candidate;
     return free && state.logIsUpToDate(lastTerm, lastIndex);
   }

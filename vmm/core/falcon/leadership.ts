@@ -123,6 +123,8 @@ export class Leadership {
   /** The peer runs as a new process: what an earlier one told us of its memory is void. */
   newProcess(peer: ReplicaId, processNumber: number): void {
     this.peerGone(peer);
+    // What it held may be gone with it; what it still holds it will acknowledge again.
+    this.#match[peer] = 0;
     this.#processNumbers[peer] = processNumber;
     this.#regionNumbers[peer] = 0;
   }
@@ -248,7 +250,10 @@ export class Leadership {
     const state = this.#state;
     const { heartbeatIntervalUs, stepDownUs } = state.settings.times;
     if (this.#progress && state.nowUs - this.#lastBeatUs >= heartbeatIntervalUs) this.#sendBeat();
-    for (const peer of this.#peers) this.#announceTo(peer);
+    for (const peer of this.#peers) {
+      this.#announceTo(peer);
+      if (state.settings.durability === 'memory' && this.needsCatchUp(peer) > 0) this.#rebase(peer);
+    }
     const quietUs = state.nowUs - Math.max(this.majorityEchoUs, this.#beganUs);
     if (quietUs >= stepDownUs) state.becomeFollower();
   }
@@ -269,7 +274,28 @@ export class Leadership {
     this.#announcedUs[peer] = state.nowUs;
     // The number tells the peer whether its key got lost on the way here or its memory is lost to us.
     const regionNumber = this.#regionNumbers[peer] ?? 0;
-    state.send(peer, { kind: MessageKind.announce, regionNumber, key: state.ackMemoryKey });
+    state.send(peer, {
+      kind: MessageKind.announce,
+      regionNumber,
+      toProcess: this.processOf(peer),
+      key: state.ackMemoryKey,
+    });
+  }
+
+  /** No disk holds what this peer lacks: its log is to begin where that of this leader does now. */
+  #rebase(peer: ReplicaId): void {
+    const state = this.#state;
+    if (state.nowUs - (this.#announcedUs[peer] ?? 0) < 2 * state.settings.times.heartbeatIntervalUs) return;
+    this.#announcedUs[peer] = state.nowUs;
+    const index = (state.log.firstIndex - 1) as LogIndex;
+    state.send(peer, {
+      kind: MessageKind.rebase,
+      toProcess: this.processOf(peer),
+      lastIndex: index,
+      lastTerm: state.log.termAt(index),
+      lastChecksum: state.log.checksumAt(index),
+      executing: state.executing.committed(state.commitIndex),
+    });
   }
 
   progress(): void {

@@ -26,6 +26,7 @@ import {
 import { Election } from './election.ts';
 import { EXECUTORS_MAX, setHolds, type ExecutingSet } from './executing-set.ts';
 import { RecordIntake } from './intake.ts';
+import { Rejoin } from './rejoin.ts';
 import { Leadership } from './leadership.ts';
 import type { FalconLog } from './log.ts';
 import type { RegionRequest } from './read-region.ts';
@@ -63,6 +64,7 @@ export class FalconReplica {
   readonly leadership: Leadership;
   readonly election: Election;
   readonly transfer: Transfer;
+  readonly rejoin: Rejoin;
   readonly #peerProcesses = new Float64Array(256);
   #started = false;
   #reservedAt = -1;
@@ -74,6 +76,7 @@ export class FalconReplica {
     this.leadership = new Leadership(this.state);
     this.election = new Election(this.state, this.leadership);
     this.transfer = new Transfer(this.state, this.leadership, this.election);
+    this.rejoin = new Rejoin(this.state);
   }
 
   // Start --------------------------------------------------------------------------------------------
@@ -120,6 +123,7 @@ export class FalconReplica {
     if (nowUs > state.nowUs) state.nowUs = nowUs;
     if (state.role === 'leader') this.leadership.tick();
     this.transfer.tick();
+    this.rejoin.tick();
     if (state.role !== 'leader') this.election.tick();
   }
 
@@ -171,8 +175,10 @@ export class FalconReplica {
         this.election.onVoteReply(message);
         break;
       case MessageKind.announce:
-        if (ours) this.election.onAnnounce(message);
-        else state.send(message.from, { kind: MessageKind.newerTerm });
+        if (ours) {
+          this.rejoin.onAnnounce(message);
+          this.election.onAnnounce(message);
+        } else state.send(message.from, { kind: MessageKind.newerTerm });
         break;
       case MessageKind.region:
         if (leads) this.leadership.learnRegion(message);
@@ -180,10 +186,13 @@ export class FalconReplica {
       case MessageKind.resync:
         if (leads) this.leadership.resync(message);
         break;
+      case MessageKind.rebase:
+        if (this.rejoin.onRebase(message)) this.regionBroken();
+        break;
       case MessageKind.standNow:
         this.transfer.onStandNow(message);
         break;
-      default: // newerTerm: its term is all it says; an unknown kind says nothing.
+      default: // newerTerm, hello: who sent it, and its term, is all it says; an unknown kind says nothing.
     }
   }
 
@@ -275,6 +284,14 @@ export class FalconReplica {
   writeAck(memory: RecordMemory, at: number): void {
     this.state.ackDue = false;
     this.intake.writeAck(memory, at);
+  }
+
+  /**
+   * The index behind which the log begins anew, once after each rebase (memory durability: the leader no longer
+   * had what was lacking here). The applier goes on behind it; the guest is not VALID.
+   */
+  takeRebased(): LogIndex | undefined {
+    return this.rejoin.takeRebased();
   }
 
   // Disk ---------------------------------------------------------------------------------------------

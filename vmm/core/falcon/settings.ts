@@ -62,6 +62,8 @@ export interface FalconSettings {
   readonly base: LogBase;
   /** `memory`: a record counts as held once it lies in memory. `disk`: once the shell says `durable`. */
   readonly durability: 'disk' | 'memory';
+  /** This replica may have acknowledged records that it no longer has: it comes back by the way of rejoin.ts. */
+  readonly logLost?: boolean;
   readonly times: FalconTimes;
   readonly logLimits: LogLimits;
   readonly crc32c: Crc32c;

@@ -6,7 +6,7 @@
 import { NO_REPLICA, TERM_MAX, type LogIndex, type ReplicaId, type Term } from '../ids.ts';
 import { invariant } from '../invariant.ts';
 import { CONTROL_BYTES_MAX, encodeControlMessage, type ControlMessage } from './control-message.ts';
-import { decodeExecutingSet, ExecutingHistory, setHolds } from './executing-set.ts';
+import { decodeExecutingSet, ExecutingHistory, setHolds, type ExecutingSet } from './executing-set.ts';
 import { FalconLog } from './log.ts';
 import { Membership } from './membership.ts';
 import { ReadRegion } from './read-region.ts';
@@ -66,6 +66,10 @@ export class ReplicaState {
   /** Backup: the log is known to equal the leader's up to here. Invariant: >= commitIndex while following. */
   matchedIndex: LogIndex;
   ackDue = false;
+  /** Invariant: while true, this replica votes for nobody and stands for nothing. */
+  logLost: boolean;
+  /** Where the log is no longer lost, as the leader of this term said. */
+  levelAtIndex: LogIndex | undefined;
 
   executorIncarnation = 0;
   executorValid = false;
@@ -91,6 +95,7 @@ export class ReplicaState {
     this.durableIndex = base.index;
     this.matchedIndex = base.index;
     this.persistCursor = (base.index + 1) as LogIndex;
+    this.logLost = settings.logLost === true;
   }
 
   get self(): ReplicaId {
@@ -117,6 +122,7 @@ export class ReplicaState {
     this.matchedIndex = this.commitIndex;
     this.leader = NO_REPLICA;
     this.leaderAckKey = NO_KEY;
+    this.levelAtIndex = undefined;
     this.becomeFollower();
   }
 
@@ -164,6 +170,21 @@ export class ReplicaState {
     if (this.persistCursor > index + 1) this.persistCursor = (index + 1) as LogIndex;
   }
 
+  /** Takes a committed record that the leader has dropped as the one the log begins behind. */
+  rebase(index: LogIndex, term: Term, checksum: number, executing: ExecutingSet): void {
+    invariant(index > this.commitIndex, 'a log is only rebased forwards');
+    this.log.resetTo(index, term, checksum);
+    this.executing.resetTo(index, executing);
+    this.commitIndex = index;
+    this.appliedIndex = index;
+    this.durableIndex = index;
+    this.matchedIndex = index;
+    this.persistCursor = (index + 1) as LogIndex;
+    this.persistEpoch++;
+    this.executorValid = false;
+    this.ackDue = true;
+  }
+
   /** Takes note of the record that was just appended. */
   noteAppended(): void {
     const { log } = this;
@@ -205,6 +226,7 @@ export class ReplicaState {
       granted: false,
       handOver: false,
       regionNumber: 0,
+      toProcess: 0,
       lastIndex: this.log.lastIndex,
       lastTerm: this.log.lastTerm,
       lastChecksum: this.log.lastChecksum,

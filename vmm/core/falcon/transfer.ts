@@ -99,7 +99,7 @@ export class Transfer {
   onStandNow(message: ControlMessage): void {
     const state = this.#state;
     if (message.electionTerm !== state.term || message.from !== state.leader) return;
-    if (state.role !== 'follower' || !state.membership.isVoter(state.self)) return;
+    if (state.role !== 'follower' || !state.membership.isVoter(state.self) || state.logLost) return;
     if (!state.log.matches(message.lastIndex, message.lastTerm, message.lastChecksum)) return;
     if (state.log.lastIndex !== message.lastIndex || !state.eligible) return;
     this.#election.stand(true, message.executing);

@@ -88,7 +88,11 @@ export class GuestPort {
     this.ingress = new RingConsumer(...ringParts(area, layout.ringIndex.ingress));
     this.deliver = deliverRing(area);
     const bitmapBytes = readUint64(view, layout.areaOffset.bitmapBytes);
-    this.dirtyBitmap = new Uint32Array(area, readUint64(view, layout.areaOffset.bitmapOffset), bitmapBytes / 4);
+    this.dirtyBitmap = new Uint32Array(
+      area,
+      readUint64(view, layout.areaOffset.bitmapOffset),
+      bitmapBytes / 4,
+    );
     this.deviceState = new Uint8Array(
       area,
       readUint64(view, layout.areaOffset.stateOffset),
@@ -272,10 +276,7 @@ function mapBlock(area: DataView, fd: number, index: number): GuestBlock {
   }
 }
 
-function ringParts(
-  area: ArrayBuffer,
-  index: number,
-): [Uint8Array, Uint32Array, number, Uint32Array, number] {
+function ringParts(area: ArrayBuffer, index: number): [Uint8Array, Uint32Array, number, Uint32Array, number] {
   const view = new DataView(area);
   const at = readUint64(view, layout.areaOffset.ringOffset + 8 * index);
   const capacity = view.getUint32(at + layout.ringOffset.capacity, true);

@@ -205,7 +205,8 @@ export class ShmTransport {
   connect(id: ReplicaId, address: ShmAddress): ShmPeer {
     const inbox = this.#inboxes.get(id);
     const key = address.inboxes[this.self];
-    if (inbox === undefined || key === undefined) throw new Error(`Replica ${id} is not a peer of ${this.self}`);
+    if (inbox === undefined || key === undefined)
+      throw new Error(`Replica ${id} is not a peer of ${this.self}`);
     const peer = new ShmPeer(id, inbox, address, key);
     this.#peers.set(id, peer);
     return peer;
