@@ -6,7 +6,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-export const countsFile = join(dirname(fileURLToPath(import.meta.url)), 'out/counts.json');
+const countsFile = join(dirname(fileURLToPath(import.meta.url)), 'out/counts.json');
 
 export default class CountReporter {
   /**
@@ -22,13 +22,15 @@ export default class CountReporter {
       for (const test of module.children.allTests()) {
         const result = test.result();
         counts[result.state] += 1;
-        if (result.state === 'skipped')
-          reasons.push(`skipped: ${test.fullName}: ${result.note ?? 'no reason given'}`);
+        if (result.state !== 'skipped') continue;
+        // Without a note the reason stands in the title.
+        const note = result.note === undefined ? '' : `: ${result.note}`;
+        reasons.push(`skipped: ${test.fullName}${note}`);
       }
     }
     // A test that never came to its end did not pass.
     counts.failed += counts.pending;
-    console.log(reasons.join('\n'));
+    for (const reason of reasons) console.log(reason);
     mkdirSync(dirname(countsFile), { recursive: true });
     writeFileSync(countsFile, JSON.stringify(counts));
   }

@@ -204,7 +204,7 @@ export class Agent {
     const { readyMarker } = this.#plan.guest;
     if (readyMarker === null) return;
     const look = () => {
-      let text = '';
+      let text: string;
       try {
         text = readFileSync(this.#files.serialFile, 'utf8');
       } catch {

@@ -50,7 +50,9 @@ export const startCommand: CommandModule<object, StartArguments> = {
 function hints(status: VmStatus): string {
   const { name, address, port, leader } = status;
   const serving = status.replicas.find((replica) => replica.name === leader)?.status;
-  const pids = [serving?.agentPid, serving?.qemuPid].filter((pid) => pid != null).join(' ');
+  const pids = [serving?.agentPid, serving?.qemuPid ?? undefined]
+    .filter((pid) => pid !== undefined)
+    .join(' ');
   return [
     ...(port === null
       ? []

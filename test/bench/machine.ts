@@ -39,7 +39,11 @@ export async function describeVersions(): Promise<Record<string, string>> {
 /** The commit checked out, marked when files differ from it; null outside of a git tree. */
 export function currentCommit(): string | null {
   const git = (...words: string[]): string =>
-    execFileSync('git', words, { cwd: projectFolder(), encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+    execFileSync('git', words, {
+      cwd: projectFolder(),
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
   try {
     const changed = git('status', '--porcelain') !== '';
     return `${git('rev-parse', '--short=12', 'HEAD').trim()}${changed ? ' with changes' : ''}`;

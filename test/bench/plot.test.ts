@@ -62,7 +62,10 @@ describe('plots', () => {
     fc.assert(
       fc.property(label, fc.double({ min: 0, max: 1e6, noNaN: true }), (name, value) => {
         const bar = { label: name, value, min: 0, max: value };
-        const svg = renderPlots([{ ...bars, title: name, bars: [bar] }, { ...lines, xTitle: name }]);
+        const svg = renderPlots([
+          { ...bars, title: name, bars: [bar] },
+          { ...lines, xTitle: name },
+        ]);
         expect(isBalanced(svg)).toBe(true);
         expect(svg).not.toMatch(/NaN|Infinity|&(?!amp;|lt;|gt;|quot;)/);
       }),

@@ -133,7 +133,8 @@ interface Ticks {
 
 /** From zero to at least `max` in steps of 1, 2 or 5 times a power of ten. */
 export function ticks(max: number): Ticks {
-  if (!(max > 0 && Number.isFinite(max))) return { marks: [0, 1], end: 1 };
+  // Below that, steps would be lost in the rounding of numbers.
+  if (!(max > 1e-9 && Number.isFinite(max))) return { marks: [0, 1], end: 1 };
   const rough = max / 5;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = ([1, 2, 5].find((factor) => factor * power >= rough) ?? 10) * power;

@@ -11,6 +11,9 @@ interface Write {
   readonly bytes: Uint8Array;
 }
 
+/** However slow, a sync comes to its end. */
+const SYNC_US_MAX = 2_000_000;
+
 export interface DiskFaults {
   readonly fsyncUsMax: number;
   readonly fsyncFails: number;
@@ -54,7 +57,8 @@ export class SimulatedDisk {
   #sync(faults: () => DiskFaults, done: (index: number, epoch: number) => void, failed: () => void): void {
     this.#syncing = this.#pending.length;
     const life = this.#life;
-    this.#queue.after(this.#prng.between(20, faults().fsyncUsMax) * this.slowdown, () => {
+    const tookUs = Math.min(this.#prng.between(20, faults().fsyncUsMax) * this.slowdown, SYNC_US_MAX);
+    this.#queue.after(tookUs, () => {
       if (life !== this.#life) return;
       if (this.#prng.chance(faults().fsyncFails)) {
         failed();

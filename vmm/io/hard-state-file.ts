@@ -94,7 +94,7 @@ function parse(file: string): Stored {
   } catch (error) {
     throw new HardStateError(file, `cannot be read (${(error as Error).message})`);
   }
-  const stored = value as Partial<Stored>;
+  const stored = (value ?? {}) as Partial<Stored>;
   if (
     typeof stored.clusterId !== 'string' ||
     typeof stored.term !== 'number' ||

@@ -192,7 +192,11 @@ export class FalconReplica {
       case MessageKind.standNow:
         this.transfer.onStandNow(message);
         break;
-      default: // newerTerm, hello: who sent it, and its term, is all it says; an unknown kind says nothing.
+      case MessageKind.hello:
+        // It is announced to again, now that its process is known, even if it was before.
+        this.leadership.forgetRegion(message.from);
+        break;
+      default: // newerTerm: its term is all it says; an unknown kind says nothing.
     }
   }
 

@@ -105,8 +105,7 @@ export class GuestPort {
     if (native().waitReadable(fds, new Uint8Array(1), answerTimeoutUs) === 0)
       throw new PortLostError('connected but said nothing for 10 s');
     const received = native().portReceive(this.socketFd, this.#message);
-    if (received === null || received.bytes !== layout.messageBytes)
-      throw new PortLostError('hung up before its greeting');
+    if (received?.bytes !== layout.messageBytes) throw new PortLostError('hung up before its greeting');
     if (this.#view.getUint32(layout.messageOffset.type, true) !== layout.messageType.hello)
       throw new PortLostError('did not greet');
     return received.fds;

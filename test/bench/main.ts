@@ -1,0 +1,76 @@
+/**
+ * Runs one bench: `node dist/test/bench/main.js NAME [--quick] [--cold] [--json FILE] [--svg FILE] [--docs]`. The
+ * table goes to stdout, progress to stderr. Exit code 1 when any run failed, 2 for wrong usage, 6 when the machine
+ * lacks something; whatever happens, all that the bench made is removed.
+ */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { exitCode } from '../../cli/exit-code.ts';
+import { InterruptedError, interruptible } from '../../cli/interruption.ts';
+import { withProgress } from '../../cli/progress.ts';
+import { UsageError } from '../../cli/usage-error.ts';
+import { BrokenEnvironmentError, projectFolder } from '../../vmm/index.ts';
+import { commandOf, parseArguments, type BenchArguments } from './arguments.ts';
+import type { Bench } from './bench.ts';
+import { boot } from './boot.bench.ts';
+import { keepInDocs } from './docs.ts';
+import { currentCommit, describeMachine, describeVersions } from './machine.ts';
+import { renderPlots } from './plot.ts';
+import { failuresOf, makeReport, renderReport } from './report.ts';
+
+const benches: readonly Bench[] = [boot];
+
+async function main(words: readonly string[]): Promise<number> {
+  const parsed = parseArguments(
+    words,
+    benches.map(({ name }) => name),
+  );
+  const bench = benches.find(({ name }) => name === parsed.name);
+  return bench === undefined ? exitCode.usage : await runBench(bench, parsed);
+}
+
+async function runBench(bench: Bench, parsed: BenchArguments): Promise<number> {
+  const { quick, cold, docs, jsonFile, svgFile } = parsed;
+  const about = {
+    bench: bench.name,
+    command: commandOf(parsed),
+    date: `${new Date().toISOString().slice(0, 19)}Z`,
+    machine: describeMachine(),
+    versions: await describeVersions(),
+    commit: currentCommit(),
+  };
+  const began = performance.now();
+  const outcome = await interruptible((signal) =>
+    withProgress(`bench ${bench.name}`, (progress) => bench.run({ quick, cold, progress, signal })),
+  );
+  const report = makeReport({ ...about, durationS: (performance.now() - began) / 1000 }, outcome);
+  process.stdout.write(`${renderReport(report)}\n`);
+  const svg = renderPlots(outcome.plots);
+  if (jsonFile !== undefined) writeFileSync(jsonFile, `${JSON.stringify(report, undefined, 2)}\n`);
+  if (svgFile !== undefined) writeFileSync(svgFile, svg);
+  if (docs) await keepInDocs(report, svg, join(projectFolder(), 'docs'));
+  return failuresOf(report.rows).length === 0 ? exitCode.done : exitCode.error;
+}
+
+function reportFailure(error: unknown): number {
+  if (error instanceof UsageError) {
+    const list = benches.map(({ name, describe }) => `  ${name}   ${describe}`).join('\n');
+    process.stderr.write(`bench: ${error.message}\n\n${list}\n`);
+    return exitCode.usage;
+  }
+  if (error instanceof InterruptedError) {
+    process.stderr.write('bench: Interrupted, nothing was kept\n');
+    return 128 + error.signalNumber;
+  }
+  const known = error instanceof Error && 'code' in error && String(error.code).startsWith('GAIA_');
+  const text =
+    error instanceof Error ? (known ? error.message : (error.stack ?? error.message)) : String(error);
+  process.stderr.write(`bench: ${text}\n`);
+  return error instanceof BrokenEnvironmentError ? exitCode.brokenEnvironment : exitCode.error;
+}
+
+try {
+  process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+  process.exitCode = reportFailure(error);
+}

@@ -1,0 +1,39 @@
+import fc from 'fast-check';
+import { expect, it } from 'vitest';
+import { recordMemory } from '../falcon/record.ts';
+import {
+  frameBytesAt,
+  frameBytesInRound,
+  frameOffsetAt,
+  ROUND_HEADER_BYTES,
+  roundReleasedIndex,
+  roundUntilNs,
+  writeFrame,
+  writeRoundHeader,
+} from './round-record.ts';
+
+it('a round read back has the instant, the released index and every frame that was written', () => {
+  fc.assert(
+    fc.property(
+      fc.maxSafeNat(),
+      fc.maxSafeNat(),
+      fc.array(fc.uint8Array({ minLength: 1, maxLength: 1600 }), { maxLength: 20 }),
+      (untilNs, released, frames) => {
+        const memory = recordMemory(new Uint8Array(64 * 1024));
+        const at = 64;
+        writeRoundHeader(memory, at, untilNs, released);
+        let end = at + ROUND_HEADER_BYTES;
+        for (const frame of frames) end = writeFrame(memory, end, frame, 0, frame.length);
+        expect(roundUntilNs(memory, at)).toBe(untilNs);
+        expect(roundReleasedIndex(memory, at)).toBe(released);
+        let read = at + ROUND_HEADER_BYTES;
+        for (const frame of frames) {
+          const bytes = frameBytesAt(memory, read);
+          expect(memory.bytes.subarray(frameOffsetAt(read), frameOffsetAt(read) + bytes)).toEqual(frame);
+          read += frameBytesInRound(bytes);
+        }
+        expect(read).toBe(end);
+      },
+    ),
+  );
+});
