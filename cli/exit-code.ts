@@ -12,5 +12,3 @@ export const exitCode = {
   /** The machine lacks something; the message names the one command that mends it. */
   brokenEnvironment: 6,
 } as const;
-
-export type ExitCode = (typeof exitCode)[keyof typeof exitCode];

@@ -6,7 +6,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { appendFileSync, closeSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { native } from '../native/binding.ts';
-import { ControlServer, controlRequest } from './control-api.ts';
+import { ControlServer, controlRequest } from './io/control-api.ts';
 import type {
   EngineCommand,
   EngineEvent,
@@ -28,7 +28,6 @@ export interface AgentStatus extends EngineStatus {
   readonly name: string;
   readonly agentPid: number;
   readonly qemuPid: number | null;
-  readonly guestReady: boolean;
 }
 
 export interface AgentEvent extends EngineEvent {
@@ -50,7 +49,6 @@ export class Agent {
   #api: ControlServer | undefined;
   #statusNumber = 0;
   #eventNumber = 0;
-  #guestReady = false;
   #doorbellFd = -1;
 
   constructor(plan: VmPlan, replica: ReplicaPlan) {
@@ -152,7 +150,6 @@ export class Agent {
       name: this.#replica.name,
       agentPid: process.pid,
       qemuPid: this.#qemu?.pid ?? null,
-      guestReady: this.#guestReady,
     };
   }
 
@@ -210,8 +207,7 @@ export class Agent {
       } catch {
         return; // QEMU has not made it yet.
       }
-      if (!this.#guestReady && text.includes(readyMarker)) {
-        this.#guestReady = true;
+      if (text.includes(readyMarker)) {
         clearInterval(timer);
         this.#event({ name: 'guest-ready', text: `The guest says "${readyMarker}"`, data: {} });
         this.#command({ type: 'guest ready' });

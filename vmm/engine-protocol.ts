@@ -28,6 +28,8 @@ export interface EngineStatus {
   readonly commitIndex: number;
   readonly appliedIndex: number;
   readonly serving: boolean;
+  /** The guest's service has answered once. */
+  readonly guestReady: boolean;
   readonly executing: readonly number[];
   readonly virtualMs: number;
   readonly rounds: number;

@@ -3,7 +3,6 @@
  * round's virtual instant. Guarantees: only committed records reach the guest, in order, each once; output leaves
  * only while this replica serves; a backup forgets output that the leader has released.
  */
-import { native } from '../native/binding.ts';
 import { recordCount, recordType, RECORD_HEADER_BYTES } from './core/falcon/record.ts';
 import type { FalconReplica } from './core/falcon/replica.ts';
 import type { LogIndex } from './core/ids.ts';
@@ -20,6 +19,9 @@ import { entryKind } from './io/qemu/layout.ts';
 import type { GuestPort, Stopped } from './io/qemu/port.ts';
 import type { Tap } from './io/tap.ts';
 
+/** A round is over in milliseconds; QEMU that takes this long for one does not come back. */
+const roundHangsUs = 3_000_000;
+
 interface HeldRound {
   readonly index: LogIndex;
   readonly holdHead: number;
@@ -32,6 +34,7 @@ export class GuestExecutor {
   /** Invariant: the guest's state is that after exactly the records up to here. */
   #appliedIndex = 0 as LogIndex;
   #running = 0 as LogIndex;
+  #runningSinceUs = 0;
   #serving = false;
   #virtualNs = 0;
   #idle = false;
@@ -52,6 +55,11 @@ export class GuestExecutor {
   /** The guest stands between two rounds. */
   get stands(): boolean {
     return this.#running === 0;
+  }
+
+  /** The running round is not coming to its end. */
+  hangs(nowUs: number): boolean {
+    return !this.stands && nowUs - this.#runningSinceUs > roundHangsUs;
   }
 
   get virtualNs(): number {
@@ -133,6 +141,7 @@ export class GuestExecutor {
     this.#dropReleased(roundReleasedIndex(log.memory, payload));
     this.#deliver(payload + ROUND_HEADER_BYTES, recordCount(log.memory, at));
     this.#running = index;
+    this.#runningSinceUs = this.#falcon.state.nowUs;
     this.port.run(roundUntilNs(log.memory, payload), this.port.deliver.head, index, this.#serving);
   }
 
@@ -173,12 +182,5 @@ export class GuestExecutor {
       }
       at += frameBytesInRound(bytes);
     }
-  }
-
-  /** Waits for the running round's end, at most so long. For use before state is moved. */
-  finishRound(timeoutUs: number): void {
-    if (this.#running === 0) return;
-    native().waitReadable(Int32Array.of(this.port.socketFd), new Uint8Array(1), timeoutUs);
-    this.takeEnd();
   }
 }

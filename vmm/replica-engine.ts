@@ -120,7 +120,8 @@ export class ReplicaEngine {
       this.#loseGuest(error);
       worked = true;
     }
-    falcon.leaderProgress();
+    // A leader whose guest hangs must not look alive.
+    if (this.#executor?.hangs(nowUs) !== true) falcon.leaderProgress();
     return this.consensus.carryOut() || worked;
   }
 
@@ -151,6 +152,7 @@ export class ReplicaEngine {
       commitIndex: falcon.commitIndex,
       appliedIndex: executor?.appliedIndex ?? 0,
       serving: executor?.serving ?? false,
+      guestReady: this.#guestReady,
       executing: falcon.executingSetCommitted.map((member) => member.replica),
       virtualMs: (executor?.virtualNs ?? 0) / 1e6,
       rounds: this.#rounds,
@@ -222,6 +224,7 @@ export class ReplicaEngine {
     const loaded = this.#receiver?.take(kind, bytes);
     if (loaded === undefined || this.#executor === undefined) return;
     this.#receiver = undefined;
+    this.#guestReady = true; // Only a guest that is ready is transferred.
     this.#executor.stateLoaded(loaded.index, loaded.virtualNs);
     this.consensus.falcon.setExecutor(1, true);
     writeUint64(new DataView(this.#word.buffer), 0, loaded.index);

@@ -8,7 +8,7 @@ import { existsSync, mkdirSync, openSync, closeSync, readdirSync, rmSync, writeF
 import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { AgentEvent, AgentStatus } from './agent.ts';
-import { controlRequest } from './control-api.ts';
+import { controlRequest } from './io/control-api.ts';
 import { GaiaError } from './core/errors.ts';
 import { toReplicaId } from './core/ids.ts';
 import type { Protection } from './engine-protocol.ts';

@@ -1,8 +1,7 @@
 /* global AbortController */
 /** Reads what the operator wants, makes the clone ready for it and then does it. */
-import { spawn } from 'node:child_process';
-import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { execFileSync, spawn } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { checkSteps } from './checks.mjs';
@@ -46,7 +45,7 @@ const goals = {
   bench: {
     describe: 'run the bench NAME, see docs/benchmarks.md',
     steps: everything,
-    then: runBench,
+    then: (words) => runForeground(asRoot([process.execPath, 'dist/test/bench/main.js', ...words])),
   },
   check: {
     describe: 'hold the sources to every rule of the house',
@@ -182,19 +181,6 @@ async function runTests(words, environment) {
     ...environment,
     GAIA_QEMU: qemu,
   });
-}
-
-/** @param {readonly string[]} words */
-async function runBench([name = '', ...words]) {
-  const folder = join(root, 'test/bench');
-  const names = (existsSync(folder) ? readdirSync(folder) : [])
-    .filter((file) => file.endsWith('.bench.ts'))
-    .map((file) => file.replace('.bench.ts', ''));
-  if (!names.includes(name)) {
-    process.stderr.write(`set-up: There is no bench "${name}": choose one of ${names.join(', ')}\n`);
-    return 2;
-  }
-  return await runForeground(asRoot([process.execPath, `dist/test/bench/${name}.bench.js`, ...words]));
 }
 
 /** Taps and bridges need root; what the operator set goes along. @param {readonly string[]} words */

@@ -248,7 +248,7 @@ function isWritable(folder) {
 }
 
 /** In an order in which each comes after what it needs. @type {readonly import('./runner.mjs').Step[]} */
-export const setupSteps = [
+const setupSteps = [
   debianStep,
   npmStep,
   folderStep,

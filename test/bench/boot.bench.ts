@@ -109,7 +109,10 @@ class BootRun {
         progress('idle protected VM');
         await measurements.attempt(row.idle, '% of a core', signal, async () => {
           await delay(settleMs, undefined, { signal });
-          return cpuPercent(processesOf(status), idleMs, signal);
+          const percent = await cpuPercent(processesOf(status), idleMs, signal);
+          const { protection, reason } = await vm.status();
+          if (protection !== 'PROTECTED') throw new Error(`The VM became ${protection}: ${reason}`);
+          return percent;
         });
       }
     } finally {
@@ -157,7 +160,7 @@ class BootRun {
       points: values.map((value, index) => [index + 1, value] as const),
     }));
     return [
-      { kind: 'bars', title: 'Median time until the service answers, with the range', unit: 's', bars },
+      { kind: 'bars', title: 'Median time until ready, with the range', unit: 's', bars },
       { kind: 'lines', title: 'The same, run by run', unit: 's', xTitle: 'run', lines },
     ];
   }

@@ -33,7 +33,7 @@ export interface LinePlot {
 export type Plot = BarPlot | LinePlot;
 
 const width = 720;
-const labelWidth = 190;
+const labelWidth = 250;
 const rightMargin = 30;
 const titleHeight = 34;
 const axisHeight = 34;
@@ -102,7 +102,7 @@ function renderLines({ title, unit, xTitle, lines }: LinePlot): Body {
   const x = (value: number): number => labelWidth + (value / xAxis.end) * plotWidth;
   const y = (value: number): number => bottom - (value / yAxis.end) * lineAreaHeight;
   return {
-    height: bottom + axisHeight + 20,
+    height: bottom + axisHeight + 20 + lines.length * legendHeight,
     elements: [
       heading(`${title}, ${unit}`),
       ...yAxis.marks.flatMap((mark) => [
@@ -114,11 +114,11 @@ function renderLines({ title, unit, xTitle, lines }: LinePlot): Body {
       ...lines.flatMap((each, index) => {
         const colour = colours[index % colours.length] ?? '';
         const path = each.points.map(([px, py]) => `${round(x(px))},${round(y(py))}`).join(' ');
-        const top = titleHeight + 12 + index * legendHeight;
+        const top = bottom + axisHeight + 24 + index * legendHeight;
         return [
           `<polyline points="${path}" fill="none" stroke="${colour}" stroke-width="2"/>`,
-          line(8, top - 4, 26, top - 4, colour, 3),
-          text(32, top, each.label, 'start'),
+          line(labelWidth, top - 4, labelWidth + 18, top - 4, colour, 3),
+          text(labelWidth + 26, top, each.label, 'start'),
         ];
       }),
     ],

@@ -58,7 +58,7 @@ const resetVector = 0xfff0;
 const exitCodeOfSuccess = (42 << 1) | 1;
 
 /** The guest as a 64 KiB firmware image. */
-export function probeFirmware(): Buffer {
+function probeFirmware(): Buffer {
   const firmware = Buffer.alloc(65_536, 0xf4);
   firmware.set(Buffer.from(guestCode.replaceAll(' ', ''), 'hex'), guestEntry);
   firmware.set(Buffer.from('ea00f000f0', 'hex'), resetVector);

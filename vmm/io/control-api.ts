@@ -4,7 +4,7 @@
  */
 import { chmodSync, rmSync } from 'node:fs';
 import { createServer, request, type Server } from 'node:http';
-import { GaiaError } from './core/errors.ts';
+import { GaiaError } from '../core/errors.ts';
 
 export type Handlers = Readonly<Record<string, () => Promise<unknown>>>;
 
