@@ -89,6 +89,7 @@ export class StateSender {
 /** The state in parts; undefined where nothing was found to send for a while. */
 function* stateParts(port: GuestPort, index: LogIndex): Generator<Part | undefined> {
   const stopped = port.pause();
+  port.release(stopped.holdHead); // The NIC sends what it still had in hand when it is told of the stop.
   port.collect(); // The pages that are sent now are level: from here on dirty means changed since.
   const { bytes: stateBytes, checksum } = port.save();
   // Some of what devices know is in no saved state (which interrupts were signalled, the order of timers with the

@@ -29,7 +29,7 @@ export interface GuestPlan {
   readonly rtcBase: string;
 }
 
-export interface NetworkPlan {
+interface NetworkPlan {
   readonly bridge: string;
   /** Address of the host on the bridge, with prefix length. */
   readonly hostAddress: string;

@@ -1,6 +1,6 @@
 /** Bugs stop the replica: a condition that must hold and does not is never carried on with. */
 
-export class InvariantError extends Error {
+class InvariantError extends Error {
   constructor(text: string) {
     super(`Invariant broken: ${text}`);
     this.name = 'InvariantError';

@@ -8,7 +8,7 @@ import { GaiaError } from '../core/errors.ts';
 
 export type Handlers = Readonly<Record<string, () => Promise<unknown>>>;
 
-export class AgentUnreachableError extends GaiaError {
+class AgentUnreachableError extends GaiaError {
   constructor(socket: string, cause: unknown) {
     super('GAIA_AGENT_UNREACHABLE', `No agent answers at ${socket}`, { cause });
   }

@@ -6,8 +6,6 @@ import { writeSync } from 'node:fs';
 import { native } from '../../native/binding.ts';
 import { GaiaError } from '../core/errors.ts';
 
-/** Linux' limit for interface names, the final NUL not counted. */
-export const interfaceNameBytesMax = 15;
 const etherTypeRarp = 0x8035;
 
 export function parseMac(text: string): Uint8Array {

@@ -30,19 +30,9 @@ import { Rejoin } from './rejoin.ts';
 import { Leadership } from './leadership.ts';
 import type { FalconLog } from './log.ts';
 import type { RegionRequest } from './read-region.ts';
-import {
-  recordBytesFor,
-  recordChecksum,
-  recordCommitIndex,
-  recordIndex,
-  recordIsIntact,
-  recordOriginTerm,
-  recordPreviousChecksum,
-  recordPreviousTerm,
-  recordType,
-  type RecordMemory,
-} from './record.ts';
+import { recordBytesFor, type RecordMemory } from './record.ts';
 import { RecordType } from './record-type.ts';
+import { restoreRecord } from './recovery.ts';
 import type { FalconSettings, HardState } from './settings.ts';
 import type { Ack } from './signal.ts';
 import { ReplicaState, type OutboundMessage, type Role } from './state.ts';
@@ -84,28 +74,7 @@ export class FalconReplica {
   /** Takes a record that recovery read from disk, in order, before `start`. False: harmed, or not the next. */
   restoreRecord(source: Uint8Array, offset: number, length: number): boolean {
     invariant(!this.#started, 'records are restored before the start');
-    const { state } = this;
-    const { log, settings } = state;
-    if (length > log.limits.recordBytesMax || offset + length > source.length) return false;
-    const at = log.stage(source, offset, length);
-    if (!recordIsIntact(log.memory, at, length, settings.crc32c)) return false;
-    const index = recordIndex(log.memory, at);
-    const previousTerm = recordPreviousTerm(log.memory, at);
-    if (index !== log.lastIndex + 1) return false;
-    if (!log.matches(log.lastIndex, previousTerm, recordPreviousChecksum(log.memory, at))) return false;
-    const term = recordOriginTerm(log.memory, at);
-    const commitIndex = recordCommitIndex(log.memory, at);
-    if (
-      !state.makeRoom(length, recordType(log.memory, at)) ||
-      !log.append(at, length, term, recordChecksum(log.memory, at))
-    )
-      return false;
-    state.noteAppended();
-    state.durableIndex = index;
-    state.persistCursor = (index + 1) as LogIndex;
-    state.advanceCommit(commitIndex < index ? commitIndex : index);
-    state.matchedIndex = state.commitIndex;
-    return true;
+    return restoreRecord(this.state, source, offset, length);
   }
 
   /** From now on time runs. A leader may be alive that this process has not heard yet: no vote against it. */

@@ -14,7 +14,7 @@ import type { InstalledQemu } from './installed.ts';
 import { buildId, readRecipe, type QemuRecipe } from './recipe.ts';
 import { cachedSource, checkSource, diskFullError, fetchSource, type QemuSource } from './source.ts';
 
-export type BuildStage = 'source' | 'unpack' | 'patch' | 'configure' | 'compile' | 'install';
+type BuildStage = 'source' | 'unpack' | 'patch' | 'configure' | 'compile' | 'install';
 
 export interface BuildProgress {
   readonly stage: BuildStage;
