@@ -71,6 +71,7 @@ export class ConsensusShell {
         executing: [{ replica: firstExecutor, incarnation: 1 }],
       },
       durability: 'memory',
+      logLost: hardState.processNumber > 1,
       times: sharedMachineTimes,
       logLimits: { ...DEFAULT_LOG_LIMITS, recordBytesMax: 1 << 20 },
       crc32c: crc32cWith((bytes, seed) => native().crc32c(bytes, seed)),

@@ -113,6 +113,7 @@ export class ReplicaEngine {
     falcon.tick(nowUs);
     let worked = this.#takeMail();
     worked = this.consensus.takeInputs() || worked;
+    this.#takeRebase();
     try {
       worked = this.#moveGuest(nowUs) || worked;
     } catch (error) {
@@ -176,6 +177,15 @@ export class ReplicaEngine {
     if (this.consensus.falcon.leader === undefined) return 'starting';
     if (this.#executor === undefined) return 'logging';
     return this.#receiver === undefined ? 'running' : 'waiting for state';
+  }
+
+  /** The log lost touch with the leader's and began anew: this guest lacks rounds, and needs state again. */
+  #takeRebase(): void {
+    const index = this.consensus.falcon.takeRebased();
+    if (index === undefined || this.#executor === undefined) return;
+    this.#event('rebased', `The log begins anew behind record ${index}: the guest needs state`, { index });
+    this.#verifier?.abandon();
+    this.#receiver = new StateReceiver(this.#executor.port);
   }
 
   // Mail ---------------------------------------------------------------------------------------------

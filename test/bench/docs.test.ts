@@ -2,7 +2,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { keepInDocs } from './docs.ts';
+import { keepInDocs, renderPage } from './docs.ts';
 import type { Report } from './report.ts';
 
 let folder: string;
@@ -58,6 +58,10 @@ describe('the page of benchmarks', () => {
     ])
       expect(page()).toContain(part);
     expect(page()).toMatch(/^\| boot_s +\| 2\.5 +\|$/m);
+  });
+
+  it('says so when no run has been kept yet', () => {
+    expect(renderPage([], () => false)).toContain('None has been kept yet.');
   });
 
   it('keeps the other benches when one is run anew', async () => {

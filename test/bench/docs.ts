@@ -35,6 +35,7 @@ export function renderPage(reports: readonly Report[], hasFigure: (bench: string
     'The last full run of each bench, written by `npm run bench -- NAME --docs`. Do not edit.',
     '',
     'Medians over runs that take turns; the machines are shared, so look at the range, too.',
+    ...(reports.length === 0 ? ['', 'None has been kept yet.'] : []),
     ...reports.flatMap((report) => ['', ...renderSection(report, hasFigure(report.bench))]),
     '',
   ].join('\n');

@@ -3,7 +3,7 @@
  * for any label, and the axis begins at zero, so that lengths may be compared.
  */
 
-export interface Bar {
+interface Bar {
   readonly label: string;
   readonly value: number;
   readonly min: number;
@@ -17,7 +17,7 @@ export interface BarPlot {
   readonly bars: readonly Bar[];
 }
 
-export interface Line {
+interface Line {
   readonly label: string;
   readonly points: readonly (readonly [x: number, y: number])[];
 }

@@ -19,7 +19,8 @@ export function percentile(values: readonly number[], percent: number): number {
   const below = sorted[Math.floor(place)];
   const above = sorted[Math.ceil(place)];
   if (below === undefined || above === undefined) throw new RangeError('No values, so no percentile');
-  return below + (above - below) * (place - Math.floor(place));
+  // Rounding must not carry it past its neighbour.
+  return Math.min(above, below + (above - below) * (place - Math.floor(place)));
 }
 
 export function median(values: readonly number[]): number {
