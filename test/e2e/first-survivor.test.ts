@@ -7,6 +7,8 @@ import { NetworkNamespace } from '../framework/network-namespace.ts';
 import { killReplica, leaderOf, TestVm } from '../framework/test-vm.ts';
 
 const connections = 8;
+/** Fresh starts, each with one kill. */
+const starts = process.env['GAIA_SOAK'] === undefined ? 3 : 20;
 const whyImpossible = NetworkNamespace.whyImpossible();
 
 describe.skipIf(whyImpossible !== undefined)(`a leader dies (${whyImpossible ?? 'real guest'})`, () => {
@@ -20,7 +22,7 @@ describe.skipIf(whyImpossible !== undefined)(`a leader dies (${whyImpossible ?? 
     await namespace.remove();
   });
 
-  it.each([1, 2, 3])(
+  it.each(Array.from({ length: starts }, (_, start) => start + 1))(
     'SIGKILL of all its processes is seen by no memcached client, fresh start %i',
     async (start) => {
       const vm = await TestVm.prepare('survivor', namespace);

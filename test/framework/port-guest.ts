@@ -83,7 +83,7 @@ export class PortGuest {
     let guest: PortGuest | undefined;
     try {
       guest = new PortGuest(start);
-      guest.#attach(guest.#accept(listenFd));
+      guest.#claim(guest.#greeted(guest.#accept(listenFd)));
       return guest;
     } catch (error) {
       guest?.#child.kill('SIGKILL');
@@ -224,9 +224,18 @@ export class PortGuest {
   greetAgain(): GuestPort {
     const listenFd = native().portListen(portPath(this.#place));
     try {
-      return new GuestPort(this.#accept(listenFd));
+      return this.#greeted(this.#accept(listenFd));
     } finally {
       closeSync(listenFd);
+    }
+  }
+
+  #greeted(socketFd: number): GuestPort {
+    try {
+      return new GuestPort(socketFd);
+    } catch (error) {
+      closeSync(socketFd);
+      throw error;
     }
   }
 
@@ -241,14 +250,11 @@ export class PortGuest {
     return native().portAccept(listenFd);
   }
 
-  #attach(socketFd: number): void {
-    this.#claim(new GuestPort(socketFd));
-  }
-
   #claim(port: GuestPort): void {
     port.welcome();
     this.#port = port;
-    this.#hold = this.#outputReader();
+    // QEMU's area outlives its agents: what the guest sent to an earlier one is still to be read.
+    this.#hold ??= this.#outputReader();
   }
 
   #await(fd: number, what: string): void {

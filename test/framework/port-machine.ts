@@ -40,10 +40,10 @@ export function imageArguments(image: Image, changes: PlacedProfile): string[] {
 
 /** A machine that runs `firmware` from its first instruction on; its files go to `folder`. */
 export function firmwareArguments(firmware: Uint8Array, folder: string, changes: PlacedProfile): string[] {
-  const file = join(folder, 'firmware');
+  const file = join(folder, `${changes.tapName}.firmware`);
   writeFileSync(file, firmware);
   // A profile boots something; what is on the disk is never read.
-  const disk = join(folder, 'disk');
+  const disk = join(folder, `${changes.tapName}.disk`);
   writeFileSync(disk, new Uint8Array(4096));
   return [...machineArguments({ ...common, memoryBytes: 64 << 20, disk, ...changes }), '-bios', file];
 }

@@ -133,6 +133,21 @@ describe.skipIf(whyImpossible !== undefined).each<Machine>(['pc', 'microvm'])(
       expect(differingPages(leader.port, backup.port)).toEqual([]);
     });
 
+    it('a busy guest cut into rounds of odd lengths is the one that ran in one round', () => {
+      quiesce(pair);
+      const { leader, backup } = pair;
+      const requests = Array.from({ length: 100 }, () => arpRequest(guestAddress, '10.71.0.78'));
+      const until = leader.virtualNs + 20 * roundNs;
+      leader.runUntil(until, requests, true);
+      for (let number = 0; backup.virtualNs < until; number++) {
+        const next = backup.virtualNs + 101 + 37 * (number % 211);
+        backup.runUntil(Math.min(next, until), number === 0 ? requests : []);
+      }
+      expect(backup.takeOutput()).toEqual(leader.takeOutput());
+      backup.port.drop(backup.held.head);
+      expect(differingPages(leader.port, backup.port)).toEqual([]);
+    });
+
     it('frames that the guest has no buffer for stay first in line, on both sides alike', () => {
       // More frames than the card of either machine has buffers, fewer askers than the guest keeps neighbours.
       const askers = Array.from({ length: 1200 }, (_, number) => `10.71.0.${10 + (number % 240)}`);

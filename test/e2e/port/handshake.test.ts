@@ -1,0 +1,207 @@
+/** What QEMU hands to its agent at the start, and what it refuses to start with. */
+import { closeSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { execa } from 'execa';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { native } from '../../../native/binding.ts';
+import { areaOffset, version } from '../../../vmm/io/qemu/layout.ts';
+import { NetworkNamespace } from '../../framework/network-namespace.ts';
+import { PortLab } from '../../framework/port-lab.ts';
+import { portCommand, serialFile } from '../../framework/port-guest.ts';
+import {
+  giveOrder,
+  guestAddress,
+  haltingFirmware,
+  hostNetwork,
+  imageArguments,
+  memcachedImage,
+  orderIsDone,
+  writingFirmware,
+} from '../../framework/port-machine.ts';
+import { QemuProcess } from '../../framework/qemu-process.ts';
+import { QmpClient } from '../../framework/qmp-client.ts';
+import { memcachedRoundTrip } from '../../framework/service-checks.ts';
+
+const bootTimeoutMs = 90_000;
+const whyImpossible = NetworkNamespace.whyImpossible();
+
+let lab: PortLab;
+
+/** Names and lengths of all RAM blocks as QEMU lists them for people. */
+async function listedBlocks(qmp: QmpClient): Promise<[string, number][]> {
+  const answer = (await qmp.execute('x-query-ramblock')) as { 'human-readable-text': string };
+  const lines = answer['human-readable-text'].trimEnd().split('\n').slice(1);
+  return lines.map((line) => {
+    const [, name, total] = /^\s*(\S+)\s+\d+ KiB\s+0x\w+ 0x\w+ 0x(\w+)/.exec(line) ?? [];
+    if (name === undefined || total === undefined) throw new Error(`Not a RAM block: ${line}`);
+    return [name, Number.parseInt(total, 16)];
+  });
+}
+
+describe.skipIf(whyImpossible !== undefined)(`the gaia port greets (${whyImpossible ?? 'real QEMU'})`, () => {
+  beforeAll(async () => {
+    lab = await PortLab.create();
+  });
+
+  afterAll(async () => {
+    await lab.remove();
+  });
+
+  it('every RAM block comes with a descriptor of the very memory that the guest uses', async () => {
+    const qmpPath = join(lab.folder, 'blocks.qmp');
+    const firmware = writingFirmware();
+    const guest = lab.startFirmware('blocks', firmware, { qmpPath });
+    const qmp = await QmpClient.connect(qmpPath);
+    const blocks = guest.port.blocks.map(({ name, bytes }) => [name, bytes]);
+    expect(blocks).toEqual(expect.arrayContaining(await listedBlocks(qmp)));
+    expect(new Set(guest.port.blocks.map(({ bitmapBit }) => bitmapBit % 64))).toEqual(new Set([0]));
+    const [ram, bios] = ['ram0', 'pc.bios'].map((name) => {
+      return Buffer.from(guest.port.blocks.find((block) => block.name === name)?.memory ?? []);
+    });
+    if (ram === undefined || bios === undefined) throw new Error('A pc has RAM and firmware');
+    expect(bios.equals(firmware)).toBe(true);
+
+    giveOrder(ram.buffer as ArrayBuffer, 0x1234, [0x20, 0x9e]);
+    while (!orderIsDone(ram.buffer as ArrayBuffer)) guest.runFor(10_000);
+    expect([ram.readUInt16LE(0x20000), ram.readUInt16LE(0x9e000)]).toEqual([0x1234, 0x1234]);
+    const filename = join(lab.folder, 'low-memory');
+    await qmp.execute('pmemsave', { val: 0, size: 0xa0000, filename });
+    expect(readFileSync(filename).equals(ram.subarray(0, 0xa0000))).toBe(true);
+    qmp.close();
+  });
+
+  it('an area of another layout version is refused with what to do', () => {
+    const guest = lab.startFirmware('version', haltingFirmware());
+    new DataView(guest.area).setUint32(areaOffset.version, version + 1, true);
+    guest.hangUp();
+    const text = `QEMU's gaia port speaks layout version ${version + 1}, this agent ${version}`;
+    expect(() => guest.greetAgain()).toThrow(expect.objectContaining({ message: expect.stringContaining(text) as string }));
+  });
+
+  it('a guest with a port cannot be migrated, nor lose its port or get a second one', async () => {
+    const qmpPath = join(lab.folder, 'blocker.qmp');
+    const guest = lab.startFirmware('blocker', haltingFirmware(), { qmpPath });
+    const qmp = await QmpClient.connect(qmpPath);
+    await expect(qmp.execute('migrate', { uri: 'exec:cat >/dev/null' })).rejects.toThrow(/replicated by gaia-port/);
+    await expect(qmp.execute('object-del', { id: 'port0' })).rejects.toThrow(/port0/);
+    const second = { 'qom-type': 'gaia-port', id: 'port1', path: '/nowhere', netdev: 'net0' };
+    await expect(qmp.execute('object-add', second)).rejects.toThrow(/only one gaia-port/);
+    expect(guest.runFor(1000).virtualNs).toBe(1000);
+    qmp.close();
+  });
+});
+
+describe.skipIf(whyImpossible !== undefined)(`a machine that no agent can replicate (${whyImpossible ?? 'real QEMU'})`, () => {
+  let listenFd: number;
+
+  beforeAll(async () => {
+    lab = await PortLab.create();
+    // An agent is there, so that its absence is no reason.
+    listenFd = native().portListen(join(lab.folder, 'refused.port'));
+  });
+
+  afterAll(async () => {
+    closeSync(listenFd);
+    await lab.remove();
+  });
+
+  it.each<[string, (args: string[]) => string[], RegExp]>([
+    [
+      'a second port',
+      (args) => [...args, '-object', 'gaia-port,id=port1,path=/nowhere,netdev=net0'],
+      /only one gaia-port fits a machine/,
+    ],
+    [
+      'a netdev that is not there',
+      (args) => args.map((arg) => arg.replace('netdev=net0', 'netdev=absent')),
+      /absent/,
+    ],
+    ['a netdev without a card', (args) => without(args, '-device', /virtio-net/), /netdev 'net0' has no NIC/],
+    [
+      'a netdev of kind "user", whose connections would live in one QEMU',
+      (args) => [...without(args, '-netdev', /tap/), '-netdev', 'user,id=net0'],
+      /netdev 'net0' is not a tap|-netdev user,id=net0: .*'?user'?/,
+    ],
+    [
+      'a netdev that is no tap',
+      (args) => [...without(args, '-netdev', /tap/), '-netdev', 'hubport,id=net0,hubid=1'],
+      /netdev 'net0' is not a tap/,
+    ],
+    [
+      'memory that is not shared',
+      (args) => args.map((arg) => arg.replace('share=on', 'share=off')),
+      /memory backends need share=on/,
+    ],
+  ])('%s is refused by name', async (_what, change, complaint) => {
+    const { exitCode, stderr } = await runToItsEnd('refused', change);
+    expect(stderr).toMatch(complaint);
+    expect(exitCode).toBe(1);
+  });
+
+  it.each<[string, string, RegExp]>([
+    ['without "path"', 'gaia-port,id=port0,netdev=net0', /path/],
+    ['without "netdev"', 'gaia-port,id=port0,path=/nowhere', /netdev/],
+    ['whose agent is not there', 'gaia-port,id=port0,path=/nowhere,netdev=net0', /no agent at '\/nowhere'/],
+    ['whose path no socket can have', `gaia-port,id=port0,path=/${'x'.repeat(120)},netdev=net0`, /longer/],
+  ])('a port %s is refused by name', async (_what, object, complaint) => {
+    const { exitCode, stderr } = await runToItsEnd('refused', (args) => [...args.slice(0, -1), object]);
+    expect(stderr).toMatch(complaint);
+    expect(exitCode).toBe(1);
+  });
+});
+
+/** Removes every `option` whose value matches. */
+function without(args: readonly string[], option: string, value: RegExp): string[] {
+  const doomed = args.flatMap((arg, at) => (arg === option && value.test(args[at + 1] ?? '') ? [at, at + 1] : []));
+  return args.filter((_, at) => !doomed.includes(at));
+}
+
+/** A QEMU with a port, its arguments changed, as far as it comes; `change` sees what follows QEMU's name. */
+async function runToItsEnd(
+  name: string,
+  change: (args: string[]) => string[],
+): Promise<{ exitCode: number | undefined; stderr: string }> {
+  const { namespace, folder, qemu } = lab;
+  const args = lab.firmwareArguments(name, haltingFirmware());
+  const [command, words] = portCommand({ qemu, namespace, folder, name, args });
+  const own = words.indexOf(qemu) + 1;
+  const options = { reject: false, timeout: 20_000, killSignal: 'SIGKILL' } as const;
+  return execa(command, [...words.slice(0, own), ...change(words.slice(own))], options);
+}
+
+describe.skipIf(whyImpossible !== undefined)(`without a port (${whyImpossible ?? 'real QEMU'})`, () => {
+  beforeAll(async () => {
+    lab = await PortLab.create();
+    process.env['GAIA_QEMU'] ??= lab.qemu;
+  });
+
+  afterAll(async () => {
+    await lab.remove();
+  });
+
+  it('QEMU runs guests as ever: nothing of its own memory is shared, nothing is held, migration is free', async () => {
+    const image = await memcachedImage();
+    await lab.namespace.addTap('plain', hostNetwork);
+    const place = { folder: lab.folder, name: 'plain' };
+    const qmpPath = join(lab.folder, 'plain.qmp');
+    const args = imageArguments(image, {
+      lockstep: false,
+      tapName: 'plain',
+      serialFile: serialFile(place),
+      qmpPath,
+    });
+    const qemu = new QemuProcess({ args, serialFile: serialFile(place), namespace: lab.namespace });
+    try {
+      await qemu.waitForSerial(image.readyMarker ?? '', bootTimeoutMs);
+      const endpoint = { namespace: lab.namespace, host: guestAddress, port: image.port ?? 0 };
+      expect(await memcachedRoundTrip(endpoint, 'key', 'a value')).toBe('a value');
+      expect(readFileSync(`/proc/${qemu.pid}/maps`, 'utf8')).not.toMatch(/memfd:gaia/);
+      const qmp = await QmpClient.connect(qmpPath);
+      expect(await qmp.execute('query-migrate')).not.toHaveProperty('blocked-reasons');
+      qmp.close();
+      expect(qemu.stderr).toBe('');
+    } finally {
+      await qemu.stop();
+    }
+  });
+});
