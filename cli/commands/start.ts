@@ -1,7 +1,7 @@
 /** `gaia-vm start`: a protected VM from an image. */
 import type { CommandModule } from 'yargs';
 import { buildImage, findImage } from '../../images/index.ts';
-import { folders, startVm, type VmStatus } from '../../vmm/index.ts';
+import { folders, selfCommand, startVm, type VmStatus } from '../../vmm/index.ts';
 import { interruptible } from '../interruption.ts';
 import { printDocument, withOutputOption, type OutputFormat } from '../output.ts';
 import { withProgress } from '../progress.ts';
@@ -49,18 +49,21 @@ export const startCommand: CommandModule<object, StartArguments> = {
 
 function hints(status: VmStatus): string {
   const { name, address, port, leader } = status;
+  const command = selfCommand();
   const serving = status.replicas.find((replica) => replica.name === leader)?.status;
   const pids = [serving?.agentPid, serving?.qemuPid ?? undefined]
     .filter((pid) => pid !== undefined)
     .join(' ');
   return [
-    ...(port === null
-      ? []
-      : [
-          `reach   ${address}:${port}   for example: printf 'version\\r\\nquit\\r\\n' | nc ${address} ${port}`,
-        ]),
-    `watch   gaia-vm status ${name} --watch`,
+    ...(port === null ? [] : [`reach   ${address}:${port}${firstRequest(status)}`]),
+    `watch   ${command} status ${name} --watch`,
     `kill    kill -9 ${pids}   ends the leader; a connection that is open stays open`,
-    `stop    gaia-vm stop ${name}`,
+    `stop    ${command} stop ${name}`,
   ].join('\n');
+}
+
+/** Something to paste, for the demo image that a newcomer meets first. */
+function firstRequest({ image, address, port }: VmStatus): string {
+  if (image !== 'memcached' || port === null) return '';
+  return `   for example: printf 'version\\r\\nquit\\r\\n' | nc ${address} ${port}`;
 }

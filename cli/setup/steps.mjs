@@ -156,14 +156,13 @@ const addonStep = {
     ]),
   present: (root) => existsSync(join(root, 'native/build/Release/gaia_native.node')),
   async work({ root, interrupted, run, report, logFile }) {
-    // What a killed compiler or linker left looks finished to make.
-    if (interrupted) rmSync(join(root, 'native/build'), { recursive: true, force: true });
+    const folder = join(root, 'native/build');
+    // What a killed compiler or linker left may look finished, and CMake refuses another generator's folder.
+    if (interrupted || !isNinjaFolder(folder)) rmSync(folder, { recursive: true, force: true });
     report('compiling');
+    const tool = 'node_modules/cmake-js/bin/cmake-js';
     try {
-      // Straight to CMake: cmake-js would first download Node's headers, and its package holds those of Node-API.
-      if (!existsSync(join(root, 'native/build/CMakeCache.txt')))
-        await run(['cmake', '-S', 'native', '-B', 'native/build', '-G', 'Ninja']);
-      await run(['cmake', '--build', 'native/build']);
+      await run([process.execPath, tool, 'compile', '--directory', 'native', '--out', 'native/build']);
     } catch (error) {
       if (!(error instanceof ChildFailure)) throw error;
       const reason = error.tail.find((line) => /\berror\b/i.test(line)) ?? error.message;
@@ -176,6 +175,12 @@ const addonStep = {
     return 'built';
   },
 };
+
+/** Whether the folder was configured for the generator that cmake-js chooses. @param {string} folder */
+function isNinjaFolder(folder) {
+  const cache = join(folder, 'CMakeCache.txt');
+  return existsSync(cache) && /^CMAKE_GENERATOR:INTERNAL=Ninja$/m.test(readFileSync(cache, 'utf8'));
+}
 
 /**
  * A step that one of our own commands does. It looks itself whether there is work, and its last line on
