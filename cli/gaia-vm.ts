@@ -4,7 +4,7 @@
  * there, and every exit code is listed in exit-code.ts.
  */
 import yargs, { type Argv } from 'yargs';
-import { gaiaVersion } from '../vmm/index.ts';
+import { gaiaVersion, StartTimeoutError } from '../vmm/index.ts';
 import { checkCommand } from './commands/check.ts';
 import { imageCommand } from './commands/image.ts';
 import { eventsCommand } from './commands/events.ts';
@@ -59,6 +59,7 @@ function reportFailure(error: unknown): number {
   }
   if (error instanceof Error && 'code' in error && String(error.code).startsWith('GAIA_')) {
     process.stderr.write(`gaia-vm: ${error.message}\n`);
+    if (error instanceof StartTimeoutError) return exitCode.timeout;
     return 'remedy' in error ? exitCode.brokenEnvironment : exitCode.error;
   }
   // A bug of ours: the stack is what its report needs.

@@ -1,6 +1,6 @@
 /**
  * Starts, watches and stops whole VMs on this machine: what the CLI calls. Guarantees: a start that fails leaves
- * nothing behind; a stop removes every process, tap and bridge of the VM, also after crashes.
+ * nothing behind, unless it only took too long: then the VM stays, to be looked at; a stop removes every process, tap and bridge of the VM, also after crashes.
  */
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
@@ -119,6 +119,11 @@ function refuseStart({ name, replicas, image, memoryBytes }: StartOptions): void
     throw new GaiaError(
       'GAIA_VM_EXISTS',
       `VM ${name} exists already: choose another --name, or stop it first`,
+    );
+  if (image.kernel === null)
+    throw new GaiaError(
+      'GAIA_IMAGE_DISK',
+      `Image ${image.name} boots from a disk, which cannot be replicated yet: choose one with a kernel`,
     );
   if (replicas !== 3)
     throw new GaiaError('GAIA_REPLICAS', `${replicas} replicas are not possible: give --replicas 3`);
@@ -265,7 +270,19 @@ function judge(
   return ['PROTECTED', 'survives the loss of any one host'];
 }
 
-export async function vmEvents(name: string, replica: string): Promise<readonly AgentEvent[]> {
+/** As `replica` saw them, or as the leader did when none is named. */
+export async function vmEvents(name: string, replica?: string): Promise<readonly AgentEvent[]> {
+  if (replica === undefined) {
+    const { leader, reason } = await vmStatus(name);
+    if (leader === null)
+      throw new GaiaError('GAIA_NO_LEADER', `VM ${name} has no leader (${reason}): name a --replica`);
+    return vmEvents(name, leader);
+  }
+  if (!readVmPlan(name).replicas.some((candidate) => candidate.name === replica))
+    throw new GaiaError(
+      'GAIA_REPLICA_UNKNOWN',
+      `VM ${name} has no replica "${replica}": see "gaia-vm status ${name}"`,
+    );
   const { agentSocket } = replicaFiles(name, replica);
   return (await controlRequest(agentSocket, 'GET', '/v1/events', statusTimeoutMs)) as AgentEvent[];
 }

@@ -5,7 +5,7 @@ import { printDocument, renderTable, withOutputOption, type OutputFormat } from 
 
 interface EventsArguments {
   readonly vm: string;
-  readonly replica: string;
+  readonly replica: string | undefined;
   readonly output: OutputFormat;
 }
 
@@ -15,7 +15,7 @@ export const eventsCommand: CommandModule<object, EventsArguments> = {
   builder: (yargs) =>
     withOutputOption(yargs)
       .positional('vm', { type: 'string', default: 'web1', describe: 'Name of the VM' })
-      .option('replica', { type: 'string', default: 'alpha', describe: 'Whose view' })
+      .option('replica', { type: 'string', describe: "Whose view; the leader's unless given" })
       .example('$0 events web1 --replica beta', 'the newest events last'),
   handler: async ({ vm, replica, output }) => {
     const events = await vmEvents(vm, replica);

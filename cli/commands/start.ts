@@ -65,5 +65,5 @@ function hints(status: VmStatus): string {
 /** Something to paste, for the demo image that a newcomer meets first. */
 function firstRequest({ image, address, port }: VmStatus): string {
   if (image !== 'memcached' || port === null) return '';
-  return `   for example: printf 'version\\r\\nquit\\r\\n' | nc ${address} ${port}`;
+  return `   for example: exec 3<>/dev/tcp/${address}/${port}; printf 'version\\r\\n' >&3; head -n 1 <&3`;
 }

@@ -21,5 +21,6 @@ export const debianPackages = [
   { name: 'qemu-system-data', why: 'boot ROMs for kernels given on the command line' },
   { name: 'debian-archive-keyring', why: "verifies what comes from Debian's archive" },
   { name: 'iproute2', why: 'bridges, taps, and the network namespaces of tests' },
+  { name: 'redis-tools', why: 'redis-benchmark, the load of the benches' },
   { name: 'clang-format', why: 'checks the style of native sources' },
 ];

@@ -86,7 +86,7 @@ export class PortGuest {
       guest.#claim(guest.#greeted(guest.#accept(listenFd)));
       return guest;
     } catch (error) {
-      guest?.#child.kill('SIGKILL');
+      if (guest !== undefined) guest.#child.kill('SIGKILL');
       throw error;
     } finally {
       closeSync(listenFd);

@@ -2,7 +2,17 @@
  * A copy of this source tree to try things in, with a cache folder of its own beside it. Everything that a
  * test starts through it is ended, and everything it made is removed, when the test is over.
  */
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, watch } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  watch,
+} from 'node:fs';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
@@ -91,7 +101,19 @@ export class SourceTree {
 
   remove(): void {
     for (const child of this.#children) child.kill('SIGKILL');
+    endProcessesBelow(this.#base);
     rmSync(this.#base, { recursive: true, force: true, maxRetries: 5 });
+  }
+}
+
+/** A failed test may leave more running in its folders than the children it knows. */
+function endProcessesBelow(base: string): void {
+  for (const pid of readdirSync('/proc').map(Number)) {
+    try {
+      if (readlinkSync(`/proc/${pid}/cwd`).startsWith(`${base}/`)) process.kill(pid, 'SIGKILL');
+    } catch {
+      // Gone by itself, or no process at all.
+    }
   }
 }
 
