@@ -65,8 +65,16 @@ export class PortLab {
 
   /** Frames that QEMU has written to a tap since the tap was made. */
   async framesOnTap(tap: string): Promise<number> {
-    const text = await this.namespace.run('cat', [`/sys/class/net/${tap}/statistics/rx_packets`]);
-    return Number(text);
+    return this.#tapStatistic(tap, 'rx_packets');
+  }
+
+  /** Frames that QEMU has read from a tap since the tap was made. */
+  async framesFromTap(tap: string): Promise<number> {
+    return this.#tapStatistic(tap, 'tx_packets');
+  }
+
+  async #tapStatistic(tap: string, name: string): Promise<number> {
+    return Number(await this.namespace.run('cat', [`/sys/class/net/${tap}/statistics/${name}`]));
   }
 
   async remove(): Promise<void> {

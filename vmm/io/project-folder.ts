@@ -20,8 +20,10 @@ export function selfCommand(environment: NodeJS.ProcessEnv = process.env): strin
   const entry = join(projectFolder(), 'dist/cli/gaia-vm.js');
   for (const folder of (environment['PATH'] ?? '').split(delimiter)) {
     const candidate = join(folder, 'gaia-vm');
-    if (folder !== '' && existsSync(candidate) && existsSync(entry))
-      if (realpathSync(candidate) === realpathSync(entry)) return 'gaia-vm';
+    if (folder === '' || !existsSync(candidate) || !existsSync(entry)) continue;
+    if (realpathSync(candidate) !== realpathSync(entry)) continue;
+    // npx puts such folders on the path of what it runs, and only there.
+    return /\/(node_modules|_npx)\//.test(`${folder}/`) ? 'npx gaia-vm' : 'gaia-vm';
   }
   const fromHere = relative(process.cwd(), entry);
   return `node ${fromHere.startsWith('..') ? entry : fromHere}`;
