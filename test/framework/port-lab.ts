@@ -88,14 +88,15 @@ const workLimitMs = 30_000;
 
 /** Repeats `step` until `work`, which needs a guest that runs, is done. */
 export async function running<T>(work: Promise<T>, step: () => void): Promise<T> {
-  let done = false;
+  const state = { done: false };
   const watched = work.finally(() => {
-    done = true;
+    state.done = true;
   });
   watched.catch(() => undefined); // It is awaited below, but `step` may throw first.
   const begun = performance.now();
-  while (!done) {
-    if (performance.now() - begun > workLimitMs) throw new Error('Work that needs the guest is not done after 30 s');
+  while (!state.done) {
+    if (performance.now() - begun > workLimitMs)
+      throw new Error('Work that needs the guest is not done after 30 s');
     step();
     await turn();
   }

@@ -22,7 +22,10 @@ const instructionNs = 4;
 const whyImpossible = NetworkNamespace.whyImpossible();
 
 /** 200 lengths from a few instructions to 3 ms, no two alike, most of them no multiple of an instruction. */
-const lengthsNs = Array.from({ length: rounds }, (_, number) => 13 + Math.round(1.0632 ** number * 15) + number);
+const lengthsNs = Array.from(
+  { length: rounds },
+  (_, number) => 13 + Math.round(1.0632 ** number * 15) + number,
+);
 
 describe.skipIf(whyImpossible !== undefined)(`a round ends (${whyImpossible ?? 'real guest'})`, () => {
   let lab: PortLab;

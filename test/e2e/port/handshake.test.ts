@@ -55,14 +55,15 @@ describe.skipIf(whyImpossible !== undefined)(`the gaia port greets (${whyImpossi
     const blocks = guest.port.blocks.map(({ name, bytes }) => [name, bytes]);
     expect(blocks).toEqual(expect.arrayContaining(await listedBlocks(qmp)));
     expect(new Set(guest.port.blocks.map(({ bitmapBit }) => bitmapBit % 64))).toEqual(new Set([0]));
-    const [ram, bios] = ['ram0', 'pc.bios'].map((name) => {
-      return Buffer.from(guest.port.blocks.find((block) => block.name === name)?.memory ?? []);
-    });
-    if (ram === undefined || bios === undefined) throw new Error('A pc has RAM and firmware');
+    const memoryOf = (name: string): ArrayBuffer => {
+      return guest.port.blocks.find((block) => block.name === name)?.memory ?? new ArrayBuffer();
+    };
+    const ram = Buffer.from(memoryOf('ram0'));
+    const bios = Buffer.from(memoryOf('pc.bios'));
     expect(bios.equals(firmware)).toBe(true);
 
-    giveOrder(ram.buffer as ArrayBuffer, 0x1234, [0x20, 0x9e]);
-    while (!orderIsDone(ram.buffer as ArrayBuffer)) guest.runFor(10_000);
+    giveOrder(memoryOf('ram0'), 0x1234, [0x20, 0x9e]);
+    while (!orderIsDone(memoryOf('ram0'))) guest.runFor(10_000);
     expect([ram.readUInt16LE(0x20000), ram.readUInt16LE(0x9e000)]).toEqual([0x1234, 0x1234]);
     const filename = join(lab.folder, 'low-memory');
     await qmp.execute('pmemsave', { val: 0, size: 0xa0000, filename });
@@ -75,14 +76,18 @@ describe.skipIf(whyImpossible !== undefined)(`the gaia port greets (${whyImpossi
     new DataView(guest.area).setUint32(areaOffset.version, version + 1, true);
     guest.hangUp();
     const text = `QEMU's gaia port speaks layout version ${version + 1}, this agent ${version}`;
-    expect(() => guest.greetAgain()).toThrow(expect.objectContaining({ message: expect.stringContaining(text) as string }));
+    expect(() => guest.greetAgain()).toThrow(
+      expect.objectContaining({ message: expect.stringContaining(text) as string }),
+    );
   });
 
   it('a guest with a port cannot be migrated, nor lose its port or get a second one', async () => {
     const qmpPath = join(lab.folder, 'blocker.qmp');
     const guest = lab.startFirmware('blocker', haltingFirmware(), { qmpPath });
     const qmp = await QmpClient.connect(qmpPath);
-    await expect(qmp.execute('migrate', { uri: 'exec:cat >/dev/null' })).rejects.toThrow(/replicated by gaia-port/);
+    await expect(qmp.execute('migrate', { uri: 'exec:cat >/dev/null' })).rejects.toThrow(
+      /replicated by gaia-port/,
+    );
     await expect(qmp.execute('object-del', { id: 'port0' })).rejects.toThrow(/port0/);
     const second = { 'qom-type': 'gaia-port', id: 'port1', path: '/nowhere', netdev: 'net0' };
     await expect(qmp.execute('object-add', second)).rejects.toThrow(/only one gaia-port/);
@@ -91,68 +96,77 @@ describe.skipIf(whyImpossible !== undefined)(`the gaia port greets (${whyImpossi
   });
 });
 
-describe.skipIf(whyImpossible !== undefined)(`a machine that no agent can replicate (${whyImpossible ?? 'real QEMU'})`, () => {
-  let listenFd: number;
+describe.skipIf(whyImpossible !== undefined)(
+  `a machine that no agent can replicate (${whyImpossible ?? 'real QEMU'})`,
+  () => {
+    let listenFd: number;
 
-  beforeAll(async () => {
-    lab = await PortLab.create();
-    // An agent is there, so that its absence is no reason.
-    listenFd = native().portListen(join(lab.folder, 'refused.port'));
-  });
+    beforeAll(async () => {
+      lab = await PortLab.create();
+      // An agent is there, so that its absence is no reason.
+      listenFd = native().portListen(join(lab.folder, 'refused.port'));
+    });
 
-  afterAll(async () => {
-    closeSync(listenFd);
-    await lab.remove();
-  });
+    afterAll(async () => {
+      closeSync(listenFd);
+      await lab.remove();
+    });
 
-  it.each<[string, (args: string[]) => string[], RegExp]>([
-    [
-      'a second port',
-      (args) => [...args, '-object', 'gaia-port,id=port1,path=/nowhere,netdev=net0'],
-      /only one gaia-port fits a machine/,
-    ],
-    [
-      'a netdev that is not there',
-      (args) => args.map((arg) => arg.replace('netdev=net0', 'netdev=absent')),
-      /absent/,
-    ],
-    ['a netdev without a card', (args) => without(args, '-device', /virtio-net/), /netdev 'net0' has no NIC/],
-    [
-      'a netdev of kind "user", whose connections would live in one QEMU',
-      (args) => [...without(args, '-netdev', /tap/), '-netdev', 'user,id=net0'],
-      /netdev 'net0' is not a tap|-netdev user,id=net0: .*'?user'?/,
-    ],
-    [
-      'a netdev that is no tap',
-      (args) => [...without(args, '-netdev', /tap/), '-netdev', 'hubport,id=net0,hubid=1'],
-      /netdev 'net0' is not a tap/,
-    ],
-    [
-      'memory that is not shared',
-      (args) => args.map((arg) => arg.replace('share=on', 'share=off')),
-      /memory backends need share=on/,
-    ],
-  ])('%s is refused by name', async (_what, change, complaint) => {
-    const { exitCode, stderr } = await runToItsEnd('refused', change);
-    expect(stderr).toMatch(complaint);
-    expect(exitCode).toBe(1);
-  });
+    it.each<[string, (args: string[]) => string[], RegExp]>([
+      [
+        'a second port',
+        (args) => [...args, '-object', 'gaia-port,id=port1,path=/nowhere,netdev=net0'],
+        /only one gaia-port fits a machine/,
+      ],
+      [
+        'a netdev that is not there',
+        (args) => args.map((arg) => arg.replace('netdev=net0', 'netdev=absent')),
+        /absent/,
+      ],
+      [
+        'a netdev without a card',
+        (args) => without(args, '-device', /virtio-net/),
+        /netdev 'net0' has no NIC/,
+      ],
+      [
+        'a netdev of kind "user", whose connections would live in one QEMU',
+        (args) => [...without(args, '-netdev', /tap/), '-netdev', 'user,id=net0'],
+        /netdev 'net0' is not a tap|-netdev user,id=net0: .*'?user'?/,
+      ],
+      [
+        'a netdev that is no tap',
+        (args) => [...without(args, '-netdev', /tap/), '-netdev', 'hubport,id=net0,hubid=1'],
+        /netdev 'net0' is not a tap/,
+      ],
+      [
+        'memory that is not shared',
+        (args) => args.map((arg) => arg.replace('share=on', 'share=off')),
+        /memory backends need share=on/,
+      ],
+    ])('%s is refused by name', async (_what, change, complaint) => {
+      const { exitCode, stderr } = await runToItsEnd('refused', change);
+      expect(stderr).toMatch(complaint);
+      expect(exitCode).toBe(1);
+    });
 
-  it.each<[string, string, RegExp]>([
-    ['without "path"', 'gaia-port,id=port0,netdev=net0', /path/],
-    ['without "netdev"', 'gaia-port,id=port0,path=/nowhere', /netdev/],
-    ['whose agent is not there', 'gaia-port,id=port0,path=/nowhere,netdev=net0', /no agent at '\/nowhere'/],
-    ['whose path no socket can have', `gaia-port,id=port0,path=/${'x'.repeat(120)},netdev=net0`, /longer/],
-  ])('a port %s is refused by name', async (_what, object, complaint) => {
-    const { exitCode, stderr } = await runToItsEnd('refused', (args) => [...args.slice(0, -1), object]);
-    expect(stderr).toMatch(complaint);
-    expect(exitCode).toBe(1);
-  });
-});
+    it.each<[string, string, RegExp]>([
+      ['without "path"', 'gaia-port,id=port0,netdev=net0', /path/],
+      ['without "netdev"', 'gaia-port,id=port0,path=/nowhere', /netdev/],
+      ['whose agent is not there', 'gaia-port,id=port0,path=/nowhere,netdev=net0', /no agent at '\/nowhere'/],
+      ['whose path no socket can have', `gaia-port,id=port0,path=/${'x'.repeat(120)},netdev=net0`, /longer/],
+    ])('a port %s is refused by name', async (_what, object, complaint) => {
+      const { exitCode, stderr } = await runToItsEnd('refused', (args) => [...args.slice(0, -1), object]);
+      expect(stderr).toMatch(complaint);
+      expect(exitCode).toBe(1);
+    });
+  },
+);
 
 /** Removes every `option` whose value matches. */
 function without(args: readonly string[], option: string, value: RegExp): string[] {
-  const doomed = args.flatMap((arg, at) => (arg === option && value.test(args[at + 1] ?? '') ? [at, at + 1] : []));
+  const doomed = args.flatMap((arg, at) =>
+    arg === option && value.test(args[at + 1] ?? '') ? [at, at + 1] : [],
+  );
   return args.filter((_, at) => !doomed.includes(at));
 }
 
@@ -166,7 +180,12 @@ async function runToItsEnd(
   const [command, words] = portCommand({ qemu, namespace, folder, name, args });
   const own = words.indexOf(qemu) + 1;
   const options = { reject: false, timeout: 20_000, killSignal: 'SIGKILL' } as const;
-  return execa(command, [...words.slice(0, own), ...change(words.slice(own))], options);
+  const { exitCode, stderr } = await execa(
+    command,
+    [...words.slice(0, own), ...change(words.slice(own))],
+    options,
+  );
+  return { exitCode, stderr };
 }
 
 describe.skipIf(whyImpossible !== undefined)(`without a port (${whyImpossible ?? 'real QEMU'})`, () => {

@@ -1,0 +1,68 @@
+/** What cannot be started is refused in one sentence, and leaves nothing behind. */
+import { existsSync } from 'node:fs';
+import { mkdtemp, rm, symlink } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { execa } from 'execa';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { folders, projectFolder } from '../../vmm/index.ts';
+import { NetworkNamespace } from '../framework/network-namespace.ts';
+
+const whyImpossible = NetworkNamespace.whyImpossible();
+
+describe.skipIf(whyImpossible !== undefined)(`gaia-vm refuses (${whyImpossible ?? 'by name'})`, () => {
+  let namespace: NetworkNamespace;
+  let root: string;
+
+  beforeAll(async () => {
+    namespace = await NetworkNamespace.create();
+    root = await mkdtemp(join(tmpdir(), 'gaia-'));
+    await symlink(folders().cache, join(root, 'cache'));
+  });
+
+  afterAll(async () => {
+    await namespace.remove();
+    await rm(root, { recursive: true, force: true });
+  });
+
+  async function gaiaVm(...words: string[]) {
+    const entry = join(projectFolder(), 'dist/cli/gaia-vm.js');
+    const [command, args] = namespace.inside(process.execPath, [entry, ...words]);
+    return execa(command, args, { env: { GAIA_ROOT: root }, reject: false });
+  }
+
+  it.each([
+    ['two replicas', ['start', '--replicas', '2'], 1, /2 replicas are not possible/],
+    ['four replicas', ['start', '--replicas', '4'], 1, /4 replicas are not possible/],
+    ['a name with a slash', ['start', '--name', '../x'], 1, /cannot name a VM/],
+    ['too little memory', ['start', '--memory', '64M'], 1, /needs \d+ MiB of memory, not 64 MiB/],
+    ['memory that is no size', ['start', '--memory', 'lots'], 2, /"lots" is no amount of memory/],
+    ['an unknown image', ['start', '--image', 'nonsense'], 1, /nonsense/],
+    ['the status of an unknown VM', ['status', 'nobody'], 1, /There is no VM "nobody"/],
+    ['to stop an unknown VM', ['stop', 'nobody'], 1, /There is no VM "nobody"/],
+    ['the events of an unknown VM', ['events', 'nobody'], 1, /There is no VM "nobody"/],
+  ])('%s, and leaves no bridge and no folder', async (_what, words, exitCode, message) => {
+    const result = await gaiaVm(...words);
+    expect(result.stderr).toMatch(message);
+    expect(result.exitCode).toBe(exitCode);
+    expect(await namespace.run('ip', ['-o', 'link', 'show', 'type', 'bridge'])).toBe('');
+    expect(existsSync(join(root, 'lib', 'web1'))).toBe(false);
+  });
+
+  it('a second VM of the same name, and lets the first one be; beside it another name starts', async () => {
+    try {
+      expect((await gaiaVm('start', '--name', 'one')).exitCode).toBe(0);
+      const again = await gaiaVm('start', '--name', 'one');
+      expect(again.stderr).toMatch(/VM one exists already/);
+      expect(again.exitCode).toBe(1);
+      expect((await gaiaVm('start', '--name', 'two')).exitCode).toBe(0);
+      expect((await gaiaVm('status', 'one')).exitCode).toBe(0);
+      expect((await gaiaVm('list')).stdout).toMatch(/one +PROTECTED[^]*two +PROTECTED/);
+    } finally {
+      await gaiaVm('stop', 'one');
+      await gaiaVm('stop', 'two');
+    }
+    expect(await namespace.run('ip', ['-o', 'link', 'show', 'type', 'bridge'])).toBe('');
+    expect((await gaiaVm('list')).stdout).toMatch(/No VM here/);
+  });
+});
