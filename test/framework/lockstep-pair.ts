@@ -14,7 +14,7 @@ export interface PairRound {
 }
 
 /** What must be equal in a stop; positions in the hold ring depend on what was held before the clone. */
-export type PairStop = Omit<Stopped, 'holdHead'>;
+type PairStop = Omit<Stopped, 'holdHead'>;
 
 export class LockstepPair {
   readonly leader: PortGuest;

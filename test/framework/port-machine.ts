@@ -5,7 +5,7 @@ import { findImage, type Image } from '../../images/index.ts';
 import { machineArguments, type MachineProfile } from '../../vmm/io/qemu/profile.ts';
 
 export const guestAddress = '10.71.0.2';
-export const hostAddress = '10.71.0.1';
+const hostAddress = '10.71.0.1';
 export const hostNetwork = `${hostAddress}/24`;
 
 const common = {
