@@ -16,6 +16,7 @@ import { RingConsumer } from '../../vmm/io/ring.ts';
 import type { NetworkNamespace } from './network-namespace.ts';
 
 const answerTimeoutUs = 20_000_000;
+const exitLimitMs = 20_000;
 
 /** The QEMU under test: the one that GAIA_QEMU names, else the installed one, which must match these sources. */
 export async function portQemu(): Promise<string> {
@@ -266,9 +267,9 @@ export class PortGuest {
 
   // The end ------------------------------------------------------------------------------------------
 
-  /** Resolves with QEMU's exit code when it ends by itself; null after a signal. */
+  /** Resolves with QEMU's exit code when it ends by itself, null after a signal; rejects if it does not end. */
   async exitCode(): Promise<number | null> {
-    if (!this.#ended) await once(this.#child, 'exit');
+    if (!this.#ended) await once(this.#child, 'exit', { signal: AbortSignal.timeout(exitLimitMs) });
     return this.#child.exitCode;
   }
 

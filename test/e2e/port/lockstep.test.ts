@@ -108,6 +108,14 @@ describe.skipIf(whyImpossible !== undefined).each<Machine>(['pc', 'microvm'])(
       }
     });
 
+    it('device state saved between two rounds leaves no trace in the guest', () => {
+      for (let number = 0; number < 50; number++) {
+        pair.leader.port.save();
+        expectEqual(pair.round(roundNs), `round ${number}`);
+      }
+      expect(differingPages(pair.leader.port, pair.backup.port)).toEqual([]);
+    });
+
     it('a frame due at the very instant of a stop is sent, and where rounds are cut changes nothing', () => {
       quiesce(pair);
       const { leader, backup } = pair;
