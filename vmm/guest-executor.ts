@@ -85,6 +85,7 @@ export class GuestExecutor {
     this.#appliedIndex = index;
     this.#virtualNs = virtualNs;
     this.#held.length = 0;
+    this.#tap.setCarrier(true); // A deposed leader took it down; now it may have to serve again.
   }
 
   /** Frames from clients come in, output goes out: what the guest still holds was never contradicted. */

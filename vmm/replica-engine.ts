@@ -36,6 +36,10 @@ const backupStallUs = 2_000_000;
 /** Under load, when the guest is never idle, memories are compared every so many rounds. */
 const verificationIntervalRounds = 256;
 const stateWantedIntervalUs = 250_000;
+/** A state transfer that stands still for this long is given up: the leader's guest waits for it. */
+const transferStallUs = 3_000_000;
+/** A guest that the log no longer names for this long was left behind, and asks for state again. */
+const leftBehindUs = 1_000_000;
 const messagesPerPassMax = 64;
 
 export interface EngineFace {
@@ -56,6 +60,11 @@ export class ReplicaEngine {
   #verifier: Verifier | undefined;
   #receiver: StateReceiver | undefined;
   #sender: StateSender | undefined;
+  #transferProgressUs = 0;
+  /** Since when the committed executing set has lacked this replica; Infinity: it does not. */
+  #outsideSinceUs = Infinity;
+  /** Term and time in which the comparison under way began; it is void in any other term. */
+  #comparison = { term: 0, sinceUs: 0 };
   #guestReady = false;
   #guestLost = false;
   #stateAskedUs = -Infinity;
@@ -103,6 +112,8 @@ export class ReplicaEngine {
     this.#event('peer-gone', `Replica ${this.#name(peer)} has ended`, { replica: peer });
     this.consensus.falcon.peerGone(peer);
     if (this.#sender?.peer.id === peer) this.#sender = undefined;
+    // Whoever waits for its bitmap or its root waits in vain.
+    if (this.#partner()?.id === peer || this.consensus.falcon.leader === peer) this.#verifier?.abandon();
     this.#stateWanted.delete(peer);
     this.#executed.delete(peer);
   }
@@ -234,6 +245,7 @@ export class ReplicaEngine {
     const loaded = this.#receiver?.take(kind, bytes);
     if (loaded === undefined || this.#executor === undefined) return;
     this.#receiver = undefined;
+    this.#outsideSinceUs = Infinity;
     this.#guestReady = true; // Only a guest that is ready is transferred.
     this.#executor.stateLoaded(loaded.index, loaded.virtualNs);
     this.consensus.falcon.setExecutor(1, true);
@@ -260,17 +272,46 @@ export class ReplicaEngine {
       this.#askForState(nowUs);
       return false;
     }
-    let worked = false;
+    let worked = this.#leftBehind(executor, nowUs);
     if (executor.takeEnd()) {
       this.#rounds++;
       this.#roundsSinceVerification++;
       this.#tellExecuted(executor);
       worked = true;
     }
-    worked = this.#verifier?.step() === true || worked;
+    worked = this.#compare() || worked;
     worked = this.#applyCommitted(executor) || worked;
     worked = this.#lead(executor, nowUs) || worked;
     return worked;
+  }
+
+  /** A backup that was taken out of the executing set begins anew: true when it does. */
+  #leftBehind(executor: GuestExecutor, nowUs: number): boolean {
+    const { falcon } = this.consensus;
+    const outside =
+      falcon.role === 'follower' &&
+      falcon.leader !== undefined &&
+      !falcon.executingSetCommitted.some((member) => member.replica === this.#self);
+    if (!outside) {
+      this.#outsideSinceUs = Infinity;
+      return false;
+    }
+    this.#outsideSinceUs = Math.min(this.#outsideSinceUs, nowUs);
+    if (nowUs - this.#outsideSinceUs < leftBehindUs || !executor.stands) return false;
+    this.#event('left-behind', 'The log names this guest no longer: it asks for state', {});
+    this.#verifier?.abandon();
+    falcon.setExecutor(1, false);
+    this.#receiver = new StateReceiver(executor.port);
+    return true;
+  }
+
+  /** Goes on with a comparison, unless its term has ended: then nobody may answer any more. */
+  #compare(): boolean {
+    const verifier = this.#verifier;
+    if (verifier?.busy !== true) return false;
+    if (this.#comparison.term === this.consensus.falcon.term) return verifier.step();
+    verifier.abandon();
+    return true;
   }
 
   #askForState(nowUs: number): void {
@@ -309,6 +350,7 @@ export class ReplicaEngine {
     this.#framesSinceVerification = 0;
     const partner = this.#partner();
     executor.passOver(index);
+    this.#comparison = { term: this.consensus.falcon.term, sinceUs: this.#nowUs };
     if (partner !== undefined) verifier.begin(index, partner, this.consensus.falcon.role === 'leader');
   }
 
@@ -353,8 +395,15 @@ export class ReplicaEngine {
   #sendState(): boolean {
     const sender = this.#sender;
     if (sender === undefined) return false;
+    if (!sender.sent && sender.pump()) {
+      this.#transferProgressUs = this.#nowUs;
+      return true;
+    }
     // It stands until the peer has loaded: only then do both go on from the same state.
-    return !sender.sent && sender.pump();
+    if (this.#nowUs - this.#transferProgressUs < transferStallUs) return false;
+    this.#event('transfer-given-up', `${this.#name(sender.peer.id)} takes no state for 3 s`, {});
+    this.#sender = undefined;
+    return true;
   }
 
   #beginTransfer(executor: GuestExecutor): boolean {
@@ -364,6 +413,7 @@ export class ReplicaEngine {
       this.#stateWanted.delete(replica);
       if (peer === undefined || this.#executesInLog(replica)) continue;
       this.#sender = new StateSender(peer, executor.port, executor.appliedIndex);
+      this.#transferProgressUs = this.#nowUs;
       return true;
     }
     return false;
@@ -403,7 +453,10 @@ export class ReplicaEngine {
       if (replica === this.#self || executor === undefined) continue;
       const progress = this.#executed.get(replica);
       const lags = progress !== undefined && progress.index + leadMax < executor.appliedIndex;
-      if (progress !== undefined && !(lags && nowUs - progress.sinceUs > backupStallUs)) continue;
+      const stalls =
+        (lags && nowUs - progress.sinceUs > backupStallUs) ||
+        (this.#verifier?.busy === true && nowUs - this.#comparison.sinceUs > backupStallUs);
+      if (progress !== undefined && !stalls) continue;
       const result = falcon.proposeExecutingSet(
         falcon.executingSet.filter((member) => member.replica !== replica),
       );

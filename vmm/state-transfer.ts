@@ -187,6 +187,8 @@ export class StateReceiver {
   }
 
   #begin(view: DataView): void {
+    // A guest that has run is stopped so that its devices know, and what it would have sent is no longer its own.
+    this.#port.drop(this.#port.pause().holdHead);
     this.#clear();
     this.#begun = {
       index: readUint64(view, 0) as LogIndex,

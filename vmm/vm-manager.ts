@@ -4,18 +4,27 @@
  */
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, openSync, closeSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  openSync,
+  closeSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { AgentEvent, AgentStatus } from './agent.ts';
 import { controlRequest } from './io/control-api.ts';
-import { GaiaError } from './core/errors.ts';
+import { BrokenEnvironmentError, GaiaError } from './core/errors.ts';
 import { toReplicaId } from './core/ids.ts';
 import type { Protection } from './engine-protocol.ts';
 import { Bridge } from './io/bridge.ts';
 import { folders } from './io/folders.ts';
 import { endProcess, processRuns, readPid } from './io/process.ts';
-import { projectFolder } from './io/project-folder.ts';
+import { projectFolder, selfCommand } from './io/project-folder.ts';
 import { requireQemu } from './io/qemu/installed.ts';
 import {
   readVmPlan,
@@ -29,6 +38,8 @@ import {
 const statusTimeoutMs = 1000;
 const pollMs = 50;
 const stopTimeoutMs = 5000;
+/** sun_path of a Unix socket, without its final NUL. */
+const socketPathBytesMax = 107;
 const replicaNames = ['alpha', 'beta', 'gamma'] as const;
 /** Both guests' power-on clock: any fixed instant does, so that they are equal. */
 const secondsOf = (date: Date): string => date.toISOString().slice(0, 19);
@@ -91,6 +102,7 @@ export async function startVm(
   signal?: AbortSignal,
 ): Promise<VmStatus> {
   refuseStart(options);
+  refuseMachine(options.name);
   const { name } = options;
   const qemu = await requireQemu();
   report('making the bridge');
@@ -132,6 +144,28 @@ function refuseStart({ name, replicas, image, memoryBytes }: StartOptions): void
       'GAIA_GUEST_MEMORY',
       `Image ${image.name} needs ${image.memoryBytesMin / 2 ** 20} MiB of memory, not ${memoryBytes / 2 ** 20} MiB`,
     );
+}
+
+/** What every agent would stumble over is said once, before anything is made. */
+function refuseMachine(name: string): void {
+  try {
+    closeSync(openSync('/dev/net/tun', 'r+'));
+  } catch (error) {
+    throw new BrokenEnvironmentError(
+      'GAIA_TUN',
+      `/dev/net/tun cannot be opened (${(error as NodeJS.ErrnoException).code ?? 'unknown error'}), and guests have no network without it`,
+      `${selfCommand()} check`,
+      { cause: error },
+    );
+  }
+  for (const replica of replicaNames) {
+    const { portSocket } = replicaFiles(name, replica);
+    if (Buffer.byteLength(portSocket) > socketPathBytesMax)
+      throw new GaiaError(
+        'GAIA_SOCKET_PATH',
+        `The socket path ${portSocket} has ${Buffer.byteLength(portSocket)} bytes, and Linux allows ${socketPathBytesMax}: choose a shorter GAIA_ROOT or --name`,
+      );
+  }
 }
 
 function makePlan({ name, image, memoryBytes }: StartOptions, qemu: string, bridge: Bridge): VmPlan {
@@ -198,6 +232,7 @@ async function untilProtected(
     const status = await vmStatus(name);
     if (status.protection === 'PROTECTED') return status;
     report(status.reason);
+    refuseEndedAgent(status);
     if (performance.now() > deadline)
       throw new StartTimeoutError(
         name,
@@ -206,6 +241,22 @@ async function untilProtected(
         replicaFiles(name, 'alpha').agentLogFile,
       );
     await delay(pollMs);
+  }
+}
+
+/** An agent that could not even begin says why on its last line. */
+function refuseEndedAgent({ name, replicas }: VmStatus): void {
+  for (const replica of replicas) {
+    const { agentPidFile, agentLogFile } = replicaFiles(name, replica.name);
+    const pid = readPid(agentPidFile);
+    if (pid === undefined || processRuns(pid)) continue;
+    const failure = readFileSync(agentLogFile, 'utf8')
+      .split('\n')
+      .find((line) => line.includes('failed: '));
+    throw new GaiaError(
+      'GAIA_AGENT_ENDED',
+      `Agent ${replica.name} ended before VM ${name} was protected: ${failure?.split('failed: ')[1] ?? 'it left no reason'}`,
+    );
   }
 }
 

@@ -1,6 +1,6 @@
 /** What cannot be started is refused in one sentence, and leaves nothing behind. */
 import { existsSync } from 'node:fs';
-import { mkdtemp, rm, symlink } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { execa } from 'execa';
@@ -25,11 +25,14 @@ describe.skipIf(whyImpossible !== undefined)(`gaia-vm refuses (${whyImpossible ?
     await rm(root, { recursive: true, force: true });
   });
 
-  async function gaiaVm(...words: string[]) {
-    const entry = join(projectFolder(), 'dist/cli/gaia-vm.js');
+  const entry = join(projectFolder(), 'dist/cli/gaia-vm.js');
+
+  async function gaiaVmIn(gaiaRoot: string, ...words: string[]) {
     const [command, args] = namespace.inside(process.execPath, [entry, ...words]);
-    return execa(command, args, { env: { GAIA_ROOT: root }, reject: false });
+    return execa(command, args, { env: { GAIA_ROOT: gaiaRoot }, reject: false });
   }
+
+  const gaiaVm = (...words: string[]) => gaiaVmIn(root, ...words);
 
   it.each([
     ['two replicas', ['start', '--replicas', '2'], 1, /2 replicas are not possible/],
@@ -47,6 +50,24 @@ describe.skipIf(whyImpossible !== undefined)(`gaia-vm refuses (${whyImpossible ?
     expect(result.exitCode).toBe(exitCode);
     expect(await namespace.run('ip', ['-o', 'link', 'show', 'type', 'bridge'])).toBe('');
     expect(existsSync(join(root, 'lib', 'web1'))).toBe(false);
+  });
+
+  it('to start without /dev/net/tun, with the command that tells what the machine lacks', async () => {
+    const hidden = 'mount -t tmpfs none /dev/net && exec "$0" "$1" start';
+    const [command, args] = namespace.inside('unshare', ['-m', 'sh', '-c', hidden, process.execPath, entry]);
+    const result = await execa(command, args, { env: { GAIA_ROOT: root }, reject: false });
+    expect(result.stderr).toMatch(/\/dev\/net\/tun cannot be opened \(ENOENT\).*run ".* check"/);
+    expect(result.exitCode).toBe(6);
+    expect(existsSync(join(root, 'lib', 'web1'))).toBe(false);
+  });
+
+  it('folders so deep that no socket fits them', async () => {
+    const deep = join(root, 'x'.repeat(100));
+    await mkdir(deep);
+    await symlink(folders().cache, join(deep, 'cache'));
+    const result = await gaiaVmIn(deep, 'start');
+    expect(result.stderr).toMatch(/The socket path .* has \d+ bytes, and Linux allows 107/);
+    expect(result.exitCode).toBe(1);
   });
 
   it('a second VM of the same name, and lets the first one be; beside it another name starts', async () => {
