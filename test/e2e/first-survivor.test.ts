@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { LoadProcess } from '../framework/load-process.ts';
 import type { LoadReport } from '../framework/memcached-load.ts';
 import { NetworkNamespace } from '../framework/network-namespace.ts';
-import { killReplica, leaderOf, TestVm } from '../framework/test-vm.ts';
+import { leaderOf, signalReplica, TestVm } from '../framework/test-vm.ts';
 
 const connections = 8;
 /** Fresh starts, each with one kill. */
@@ -37,7 +37,7 @@ describe.skipIf(whyImpossible !== undefined)(`a leader dies (${whyImpossible ?? 
         const killAfterMs = randomInt(200, 3000);
         await new Promise((resolve) => setTimeout(resolve, killAfterMs)); // The random moment.
         const before = await vm.status();
-        killReplica(leaderOf(before));
+        signalReplica(leaderOf(before), 'SIGKILL');
         const after = await vm.until((status) => status.leader !== null && status.leader !== before.leader);
         // The new leader serves for as long as the old one did.
         await vm.until((status) => (leaderOf(status).status?.framesDelivered ?? 0) > 2000);

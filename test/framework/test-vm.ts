@@ -6,7 +6,7 @@ import { mkdtemp, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { execa } from 'execa';
-import type { AgentEvent, ReplicaStatus, VmStatus } from '../../vmm/index.ts';
+import type { ReplicaStatus, VmStatus } from '../../vmm/index.ts';
 import { folders, projectFolder } from '../../vmm/index.ts';
 import type { NetworkNamespace } from './network-namespace.ts';
 
@@ -44,11 +44,6 @@ export class TestVm {
     }
   }
 
-  async events(replica: string): Promise<readonly AgentEvent[]> {
-    const text = await this.#gaiaVm('events', this.name, '--replica', replica, '-o', 'json');
-    return (JSON.parse(text) as { events: AgentEvent[] }).events;
-  }
-
   async stop(): Promise<void> {
     await this.#gaiaVm('stop', this.name);
   }
@@ -81,9 +76,9 @@ export function leaderOf(status: VmStatus): ReplicaStatus {
   return leader;
 }
 
-/** SIGKILL to every process of one replica: its host is gone. */
-export function killReplica(replica: ReplicaStatus): void {
+/** A signal to every process of one replica: to its whole host, as far as the others can tell. */
+export function signalReplica(replica: ReplicaStatus, signal: NodeJS.Signals): void {
   for (const pid of [replica.status?.agentPid, replica.status?.qemuPid]) {
-    if (pid !== undefined && pid !== null) process.kill(pid, 'SIGKILL');
+    if (pid !== undefined && pid !== null) process.kill(pid, signal);
   }
 }

@@ -1,9 +1,10 @@
 /**
- * Runs a program to its end. It dies with this process, however that ends, so that an interrupted build
- * leaves nothing running; its messages are in English, so that they can be told apart; its output goes to a
- * log for people.
+ * Runs a program to its end. It dies with this process, however that ends, and what it started ends with it
+ * when it fails, so that nothing still writes where a failed build is cleared away; its messages are in English,
+ * so that they can be told apart; its output goes to a log for people.
  */
 import { appendFileSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
 import { execa } from 'execa';
 
 export interface CommandOptions {
@@ -39,6 +40,29 @@ export class CommandFailedError extends Error {
 }
 
 const tailLinesMax = 60;
+const groupPollMs = 10;
+
+/** On a full disk the log ends; the program meets the same disk, and what it says about it counts. */
+function appendToLog(file: string, line: string): void {
+  try {
+    appendFileSync(file, `${line}\n`);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error;
+  }
+}
+
+/** A program that failed may leave children that still write: ends them, and returns when none is left. */
+async function endGroup(leader: number | undefined): Promise<void> {
+  if (leader === undefined) return;
+  try {
+    for (;;) {
+      process.kill(-leader, 'SIGKILL');
+      await delay(groupPollMs);
+    }
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
+}
 
 /** Resolves with what the program printed on stdout. Throws `CommandFailedError`. */
 export async function runCommand(
@@ -50,20 +74,29 @@ export async function runCommand(
     ...(options.folder === undefined ? {} : { cwd: options.folder }),
     ...(options.signal === undefined ? {} : { cancelSignal: options.signal }),
     env: { LC_ALL: 'C.UTF-8', ...options.environment },
+    // A group of its own, so that what the program started can be ended with it.
+    detached: true,
     stdin: 'ignore',
     all: true,
     reject: false,
     maxBuffer: 256 * 1024 * 1024,
   });
   const tail: string[] = [];
-  for await (const line of running.iterable({ from: 'all' })) {
-    if (options.logFile !== undefined) appendFileSync(options.logFile, `${line}\n`);
-    tail.push(line);
-    if (tail.length > tailLinesMax) tail.shift();
-    options.onLine?.(line);
+  let result;
+  try {
+    for await (const line of running.iterable({ from: 'all' })) {
+      if (options.logFile !== undefined) appendToLog(options.logFile, line);
+      tail.push(line);
+      if (tail.length > tailLinesMax) tail.shift();
+      options.onLine?.(line);
+    }
+    result = await running;
+  } catch (error) {
+    await endGroup(running.pid);
+    throw error;
   }
-  const result = await running;
   if (result.failed) {
+    await endGroup(running.pid);
     options.signal?.throwIfAborted();
     throw new CommandFailedError(program, result.exitCode, tail, result.cause);
   }
