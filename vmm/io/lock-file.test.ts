@@ -43,3 +43,11 @@ test('nothing but the lock itself is left beside it', () => {
   takeLock(path);
   expect(readdirSync(folder)).toEqual(['lock']);
 });
+
+test('the draft of a holder that was killed as it took the lock goes with its lock', () => {
+  const { pid } = spawnSync('true');
+  writeFileSync(path, `${pid} 12345\n`);
+  writeFileSync(`${path}.${pid}`, `${pid} 12345\n`);
+  takeLock(path);
+  expect(readdirSync(folder)).toEqual(['lock']);
+});

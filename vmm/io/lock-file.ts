@@ -20,6 +20,8 @@ export function takeLock(path: string): LockFile | { readonly holderPid: number 
       if (found === undefined) continue;
       if (alive(found.pid, found.started)) return { holderPid: found.pid };
       discardStale(path, found.text);
+      // It may have been killed between taking the lock and clearing its draft away.
+      rmSync(`${path}.${found.pid}`, { force: true });
     }
   } finally {
     rmSync(draft, { force: true });
