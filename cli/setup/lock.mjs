@@ -25,7 +25,11 @@ export async function takeLock(path, onWait) {
         if (!told) onWait(Number(pid));
         told = true;
         await new Promise((resolve) => setTimeout(resolve, pollMs));
-      } else if (text !== '') discardStale(path, text);
+      } else if (text !== '') {
+        discardStale(path, text);
+        // It may have been killed between taking the lock and clearing its draft away.
+        if (Number(pid) !== process.pid) rmSync(`${path}.${pid}`, { force: true });
+      }
     }
   } finally {
     rmSync(draft, { force: true });

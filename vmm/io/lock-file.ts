@@ -21,7 +21,7 @@ export function takeLock(path: string): LockFile | { readonly holderPid: number 
       if (alive(found.pid, found.started)) return { holderPid: found.pid };
       discardStale(path, found.text);
       // It may have been killed between taking the lock and clearing its draft away.
-      rmSync(`${path}.${found.pid}`, { force: true });
+      if (found.pid !== process.pid) rmSync(`${path}.${found.pid}`, { force: true });
     }
   } finally {
     rmSync(draft, { force: true });
