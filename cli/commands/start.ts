@@ -1,6 +1,6 @@
 /** `gaia-vm start`: a protected VM from an image. */
 import type { CommandModule } from 'yargs';
-import { buildImage, findImage } from '../../images/index.ts';
+import { buildImage, describeOwnKernel, findImage, type Image } from '../../images/index.ts';
 import { folders, selfCommand, startVm, type VmStatus } from '../../vmm/index.ts';
 import { interruptible } from '../interruption.ts';
 import { printDocument, withOutputOption, type OutputFormat } from '../output.ts';
@@ -11,6 +11,9 @@ import { renderStatus, statusDocument } from '../status-view.ts';
 interface StartArguments {
   readonly name: string;
   readonly image: string;
+  readonly kernel: string | undefined;
+  readonly initrd: string | undefined;
+  readonly append: string | undefined;
   readonly replicas: number;
   readonly memory: string;
   readonly timeout: number;
@@ -24,28 +27,48 @@ export const startCommand: CommandModule<object, StartArguments> = {
     withOutputOption(yargs)
       .option('name', { type: 'string', default: 'web1', describe: 'Name of the VM' })
       .option('image', { type: 'string', default: 'memcached', describe: 'Guest image, see "image list"' })
+      .option('kernel', { type: 'string', describe: 'A kernel of your own, instead of an image' })
+      .option('initrd', { type: 'string', describe: 'Its initial file system', implies: 'kernel' })
+      .option('append', { type: 'string', describe: 'Words for its command line', implies: 'kernel' })
       .option('replicas', { type: 'number', default: 3, describe: 'Leader, major backup, standby backup' })
       .option('memory', { type: 'string', default: '256M', describe: 'Guest memory' })
       .option('timeout', { type: 'number', default: 120, describe: 'Seconds until PROTECTED at most' })
       .example('$0 start --replicas 3', 'the demo: memcached that outlives its host')
-      .example('$0 start --name db1 --image redis --memory 512M', 'another guest beside it'),
-  handler: async ({ name, image: imageName, replicas, memory, timeout, output }) => {
-    const memoryBytes = parseMemory(memory);
+      .example('$0 start --name db1 --image redis --memory 512M', 'another guest beside it')
+      .example('$0 start --kernel vmlinuz --initrd initrd.img', 'a guest of your own'),
+  handler: async (given) => {
+    const { name, replicas, timeout, output } = given;
+    const memoryBytes = parseMemory(given.memory);
     const status = await interruptible((signal) =>
       withProgress(`Starting ${name}`, async (report) => {
-        const cacheFolder = folders().cache;
-        const image = await findImage(imageName, cacheFolder).catch(async (error: unknown) => {
-          if (!(error instanceof Error && 'code' in error && error.code === 'GAIA_IMAGE_NOT_BUILT'))
-            throw error;
-          report(`building image ${imageName}`);
-          return buildImage(imageName, { cacheFolder });
-        });
+        const image = await findGuest(given, report);
         return startVm({ name, image, replicas, memoryBytes, timeoutMs: timeout * 1000 }, report, signal);
       }),
     );
     printDocument(output, statusDocument(status), () => `${renderStatus(status)}\n\n${hints(status)}`);
   },
 };
+
+/** The kernel that was given, or the image by its name, built first if it is not there yet. */
+async function findGuest(
+  { image, kernel, initrd, append }: StartArguments,
+  report: (text: string) => void,
+): Promise<Image> {
+  if (kernel !== undefined)
+    return describeOwnKernel({
+      kernel,
+      ...(initrd === undefined ? {} : { initrd }),
+      ...(append === undefined ? {} : { kernelArguments: append.split(' ').filter((word) => word !== '') }),
+    });
+  const cacheFolder = folders().cache;
+  try {
+    return await findImage(image, cacheFolder);
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === 'GAIA_IMAGE_NOT_BUILT')) throw error;
+    report(`building image ${image}`);
+    return buildImage(image, { cacheFolder });
+  }
+}
 
 function hints(status: VmStatus): string {
   const { name, address, port, leader } = status;

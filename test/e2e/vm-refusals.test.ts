@@ -40,6 +40,8 @@ describe.skipIf(whyImpossible !== undefined)(`gaia-vm refuses (${whyImpossible ?
     ['a name with a slash', ['start', '--name', '../x'], 1, /cannot name a VM/],
     ['too little memory', ['start', '--memory', '64M'], 1, /needs \d+ MiB of memory, not 64 MiB/],
     ['memory that is no size', ['start', '--memory', 'lots'], 2, /"lots" is no amount of memory/],
+    ['a kernel that is none', ['start', '--kernel', '/etc/hostname'], 1, /is no Linux kernel/],
+    ['an initrd without its kernel', ['start', '--initrd', '/etc/hostname'], 2, /kernel/],
     ['an unknown image', ['start', '--image', 'nonsense'], 1, /nonsense/],
     ['the status of an unknown VM', ['status', 'nobody'], 1, /There is no VM "nobody"/],
     ['to stop an unknown VM', ['stop', 'nobody'], 1, /There is no VM "nobody"/],
