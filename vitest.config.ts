@@ -9,7 +9,7 @@ export default defineConfig({
       {
         test: {
           name: 'unit',
-          include: ['{vmm,merkle,native,cli,images}/**/*.test.ts', 'test/{sim,bench}/**/*.test.ts'],
+          include: ['{vmm,merkle,native,cli,images}/**/*.test.ts', 'test/{sim,bench,framework}/**/*.test.ts'],
           testTimeout: 30_000,
         },
       },

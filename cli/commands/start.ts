@@ -15,10 +15,12 @@ interface StartArguments {
   readonly initrd: string | undefined;
   readonly append: string | undefined;
   readonly replicas: number;
-  readonly memory: string;
+  readonly memory: string | undefined;
   readonly timeout: number;
   readonly output: OutputFormat;
 }
+
+const memoryBytesDefault = 256 << 20;
 
 export const startCommand: CommandModule<object, StartArguments> = {
   command: 'start',
@@ -31,17 +33,18 @@ export const startCommand: CommandModule<object, StartArguments> = {
       .option('initrd', { type: 'string', describe: 'Its initial file system', implies: 'kernel' })
       .option('append', { type: 'string', describe: 'Words for its command line', implies: 'kernel' })
       .option('replicas', { type: 'number', default: 3, describe: 'Leader, major backup, standby backup' })
-      .option('memory', { type: 'string', default: '256M', describe: 'Guest memory' })
+      .option('memory', { type: 'string', describe: 'Guest memory; 256M, or more where the image needs it' })
       .option('timeout', { type: 'number', default: 120, describe: 'Seconds until PROTECTED at most' })
       .example('$0 start --replicas 3', 'the demo: memcached that outlives its host')
       .example('$0 start --name db1 --image redis --memory 512M', 'another guest beside it')
       .example('$0 start --kernel vmlinuz --initrd initrd.img', 'a guest of your own'),
   handler: async (given) => {
     const { name, replicas, timeout, output } = given;
-    const memoryBytes = parseMemory(given.memory);
+    const wanted = given.memory === undefined ? undefined : parseMemory(given.memory);
     const status = await interruptible((signal) =>
       withProgress(`Starting ${name}`, async (report) => {
         const image = await findGuest(given, report);
+        const memoryBytes = wanted ?? Math.max(memoryBytesDefault, image.memoryBytesMin);
         return startVm({ name, image, replicas, memoryBytes, timeoutMs: timeout * 1000 }, report, signal);
       }),
     );

@@ -22,5 +22,7 @@ export const debianPackages = [
   { name: 'debian-archive-keyring', why: "verifies what comes from Debian's archive" },
   { name: 'iproute2', why: 'bridges, taps, and the network namespaces of tests' },
   { name: 'redis-tools', why: 'redis-benchmark, the load of the benches' },
+  { name: 'wrk', why: 'load on the nginx image' },
+  { name: 'sysbench', why: 'load on the mariadb image' },
   { name: 'clang-format', why: 'checks the style of native sources' },
 ];

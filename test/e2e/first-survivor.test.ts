@@ -2,7 +2,7 @@
 import { randomInt } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { LoadProcess } from '../framework/load-process.ts';
-import type { LoadReport } from '../framework/memcached-load.ts';
+import type { LoadReport } from '../framework/load-program.ts';
 import { NetworkNamespace } from '../framework/network-namespace.ts';
 import { leaderOf, signalReplica, TestVm } from '../framework/test-vm.ts';
 

@@ -1,7 +1,7 @@
 /** A leader that freezes and comes back does no harm, and becomes a backup again by itself. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { LoadProcess } from '../framework/load-process.ts';
-import type { LoadReport } from '../framework/memcached-load.ts';
+import type { LoadReport } from '../framework/load-program.ts';
 import { NetworkNamespace } from '../framework/network-namespace.ts';
 import { leaderOf, signalReplica, TestVm } from '../framework/test-vm.ts';
 

@@ -1,28 +1,17 @@
 /**
- * Verifying memcached clients, as a program of its own so that it can run inside a network namespace:
+ * Verifying memcached clients:
  *
  *   node dist/test/framework/memcached-load.js HOST PORT CONNECTIONS
  *
  * Each connection stays open and owns its keys: it sets a key, then reads a key of its own, and what it reads must
- * be what was acknowledged last. Prints "serving" after the first replies; when its stdin ends, one line of JSON.
+ * be what was acknowledged last.
  */
 import { connect, type Socket } from 'node:net';
-
-/** What the clients saw. */
-export interface LoadReport {
-  readonly operations: number;
-  /** Broken connections and replies that make no sense, in words. */
-  readonly errors: readonly string[];
-  /** Values read that were not the last acknowledged, in words. */
-  readonly wrongValues: readonly string[];
-  /** Longest time from a request to its reply on any connection, ms. */
-  readonly longestReplyMs: number;
-  readonly medianReplyMs: number;
-}
+import { runLoad, type LoadClient } from './load-program.ts';
 
 const keysPerConnection = 32;
 
-class VerifyingClient {
+class VerifyingClient implements LoadClient {
   operations = 0;
   readonly errors: string[] = [];
   readonly wrongValues: string[] = [];
@@ -51,7 +40,6 @@ class VerifyingClient {
     this.#socket.on('close', () => fail('was closed by the server'));
   }
 
-  /** Ends after the operation under way. */
   stop(): void {
     this.#stopping = true;
   }
@@ -100,31 +88,7 @@ class VerifyingClient {
   }
 }
 
-async function main(): Promise<void> {
-  const [host = '', port = '', connections = ''] = process.argv.slice(2);
-  const clients = Array.from({ length: Number(connections) }, (_, number) => {
-    return new VerifyingClient(host, Number(port), number);
-  });
-  const runs = Promise.all(clients.map((client) => client.run()));
-  const announce = setInterval(() => {
-    if (!clients.every((client) => client.operations > 0)) return;
-    clearInterval(announce);
-    process.stdout.write('serving\n');
-  }, 10);
-  process.stdin.on('end', () => clients.forEach((client) => client.stop()));
-  process.stdin.resume();
-  await runs;
-  clearInterval(announce);
-  const replyMs = clients.flatMap((client) => client.replyMs).sort((left, right) => left - right);
-  const report: LoadReport = {
-    operations: clients.reduce((sum, client) => sum + client.operations, 0),
-    errors: clients.flatMap((client) => client.errors),
-    wrongValues: clients.flatMap((client) => client.wrongValues),
-    longestReplyMs: replyMs.at(-1) ?? 0,
-    medianReplyMs: replyMs[replyMs.length >> 1] ?? 0,
-  };
-  process.stdout.write(`${JSON.stringify(report)}\n`);
-  process.exit(0);
-}
-
-await main();
+const [host = '', port = '', connections = ''] = process.argv.slice(2);
+await runLoad(
+  Array.from({ length: Number(connections) }, (_, number) => new VerifyingClient(host, Number(port), number)),
+);

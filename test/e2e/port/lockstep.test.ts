@@ -6,7 +6,7 @@ import { arpAsker, arpRequest } from '../../framework/arp-frame.ts';
 import { differingPages, MemoryCopy } from '../../framework/guest-memory.ts';
 import { LoadProcess } from '../../framework/load-process.ts';
 import { LockstepPair, type PairRound } from '../../framework/lockstep-pair.ts';
-import type { LoadReport } from '../../framework/memcached-load.ts';
+import type { LoadReport } from '../../framework/load-program.ts';
 import { NetworkNamespace } from '../../framework/network-namespace.ts';
 import { PortLab, running } from '../../framework/port-lab.ts';
 import { guestAddress, hostNetwork, memcachedImage } from '../../framework/port-machine.ts';
