@@ -16,7 +16,7 @@ import type {
 } from './engine-protocol.ts';
 import { joinBridge } from './io/bridge.ts';
 import { machineArguments } from './io/qemu/profile.ts';
-import type { ShmAddress } from './io/transport/shm.ts';
+import type { PeerCard } from './io/transport/transport.ts';
 import { replicaFiles, type ReplicaPlan, type VmPlan } from './vm-plan.ts';
 
 const peerRetryMs = 50;
@@ -45,11 +45,11 @@ export class Agent {
   #resolveClosed: () => void = () => undefined;
   #worker: Worker | undefined;
   #qemu: ChildProcess | undefined;
-  #address: ShmAddress | undefined;
+  #cards: Readonly<Record<number, PeerCard>> = {};
   #api: ControlServer | undefined;
   #statusNumber = 0;
   #eventNumber = 0;
-  #doorbellFd = -1;
+  #wakeFd = -1;
 
   constructor(plan: VmPlan, replica: ReplicaPlan) {
     this.#plan = plan;
@@ -67,7 +67,7 @@ export class Agent {
     writeFileSync(this.#files.agentPidFile, `${process.pid}\n`);
     const tapFd = this.#replica.executes ? await this.#openTap() : -1;
     this.#api = new ControlServer(this.#files.agentSocket, {
-      'GET /v1/address': () => Promise.resolve(this.#address ?? {}),
+      'GET /v1/address': () => Promise.resolve(this.#cards),
       'GET /v1/status': () => this.#status(),
       'GET /v1/events': () => Promise.resolve(this.#events),
       'POST /v1/stop': () => {
@@ -116,9 +116,9 @@ export class Agent {
 
   #takeReport(message: EngineReport): void {
     switch (message.type) {
-      case 'address':
-        this.#address = message.address;
-        this.#doorbellFd = message.address.doorbellFd;
+      case 'reachable':
+        this.#cards = message.cards;
+        this.#wakeFd = message.wakeFd;
         break;
       case 'event':
         this.#event(message.event);
@@ -136,7 +136,7 @@ export class Agent {
 
   #command(command: EngineCommand): void {
     this.#worker?.postMessage(command);
-    if (this.#doorbellFd >= 0) native().ring(this.#doorbellFd, 'pipe');
+    if (this.#wakeFd >= 0) native().ring(this.#wakeFd, 'pipe');
   }
 
   async #status(): Promise<AgentStatus> {
@@ -222,9 +222,10 @@ export class Agent {
     const socket = replicaFiles(this.#plan.name, peer.name).agentSocket;
     for (;;) {
       try {
-        const address = (await controlRequest(socket, 'GET', '/v1/address', 1000)) as Partial<ShmAddress>;
-        if (address.pid !== undefined) {
-          this.#command({ type: 'peer', id: peer.id, address: address as ShmAddress });
+        const cards = (await controlRequest(socket, 'GET', '/v1/address', 1000)) as Record<number, PeerCard>;
+        const card = cards[this.#replica.id];
+        if (card !== undefined) {
+          this.#command({ type: 'peer', id: peer.id, card });
           return;
         }
       } catch {

@@ -13,8 +13,7 @@ import { ACK_BYTES, HEARTBEAT_BYTES } from './core/falcon/signal.ts';
 import type { LogIndex, ReplicaId, Term } from './core/ids.ts';
 import type { HardStateFile } from './io/hard-state-file.ts';
 import { MailKind } from './io/mail.ts';
-import type { RegionReader, RegionWriter, ShmPeer, ShmTransport } from './io/transport/shm.ts';
-import { decodeMemoryKey, encodeMemoryKey } from './io/transport/shm-memory.ts';
+import type { RegionReader, RegionWriter, Transport, TransportPeer } from './io/transport/transport.ts';
 
 /** Records taken or shipped in one pass at most, so that no input waits for a long backlog. */
 const recordsPerPassMax = 64;
@@ -44,7 +43,7 @@ interface AttachedRegion {
 
 export class ConsensusShell {
   readonly falcon: FalconReplica;
-  readonly #transport: ShmTransport;
+  readonly #transport: Transport;
   readonly #hardState: HardStateFile;
   readonly #block = recordMemory(new Uint8Array(64));
   readonly #attached = new Map<ReplicaId, AttachedRegion>();
@@ -54,7 +53,7 @@ export class ConsensusShell {
     self: ReplicaId,
     voters: readonly ReplicaId[],
     firstExecutor: ReplicaId,
-    transport: ShmTransport,
+    transport: Transport,
     hardState: HardStateFile,
   ) {
     this.#transport = transport;
@@ -84,8 +83,7 @@ export class ConsensusShell {
     const { falcon } = this;
     let worked = this.#takeRecords();
     if (falcon.role === 'leader') {
-      for (const peer of this.#transport.peers())
-        worked = falcon.readAck(peer.id, peer.inbox.ack, 0) || worked;
+      for (const peer of this.#transport.peers()) worked = falcon.readAck(peer.id, peer.ack, 0) || worked;
     }
     return worked;
   }
@@ -147,23 +145,27 @@ export class ConsensusShell {
     this.#region = undefined;
     const peer = this.#transport.peer(writer);
     if (peer === undefined) return;
-    const reader = peer.openRegion(this.#transport.nextRegionSerial());
+    const reader = peer.openRegion();
     this.#region = { writer, term, reader };
-    this.falcon.regionOpened(writer, term, encodeMemoryKey(reader.key));
+    this.falcon.regionOpened(writer, term, reader.key);
   }
 
   /** The peer's region, attached anew when the core knows a newer one. */
-  #regionOf(peer: ShmPeer): RegionWriter | undefined {
+  #regionOf(peer: TransportPeer): RegionWriter | undefined {
     const { falcon } = this;
     const key = falcon.role === 'leader' ? falcon.peerRegion(peer.id) : undefined;
     const attached = this.#attached.get(peer.id);
     if (key === undefined) return undefined;
     const version = falcon.peerRegionVersion(peer.id);
-    if (attached?.version === version) return attached.writer;
+    if (attached?.version === version && !attached.writer.failed) return attached.writer;
     attached?.writer.close();
     this.#attached.delete(peer.id);
+    if (attached?.version === version) {
+      falcon.regionLost(peer.id);
+      return undefined;
+    }
     try {
-      const writer = peer.attachRegion(decodeMemoryKey(key));
+      const writer = peer.attachRegion(key);
       this.#attached.set(peer.id, { version, writer });
       return writer;
     } catch {
@@ -173,7 +175,7 @@ export class ConsensusShell {
     }
   }
 
-  #ship(peer: ShmPeer): boolean {
+  #ship(peer: TransportPeer): boolean {
     const { falcon } = this;
     const region = this.#regionOf(peer);
     if (region === undefined) return false;
@@ -188,17 +190,14 @@ export class ConsensusShell {
       falcon.shipped(peer.id, index);
       shipped++;
     }
-    if (shipped > 0) peer.wake();
+    if (shipped > 0) region.flush();
     return shipped > 0;
   }
 
   #sendHeartbeat(): void {
     this.falcon.writeHeartbeat(this.#block, 0);
     for (const peer of this.#transport.peers()) {
-      const region = this.#regionOf(peer);
-      if (region === undefined) continue;
-      region.heartbeat.set(this.#block.bytes.subarray(0, HEARTBEAT_BYTES));
-      peer.wake();
+      this.#regionOf(peer)?.putHeartbeat(this.#block.bytes.subarray(0, HEARTBEAT_BYTES));
     }
     this.falcon.heartbeatWritten();
   }
@@ -207,8 +206,7 @@ export class ConsensusShell {
     const leader = this.#region === undefined ? undefined : this.#transport.peer(this.#region.writer);
     if (leader === undefined) return false;
     this.falcon.writeAck(this.#block, 0);
-    leader.ack.set(this.#block.bytes.subarray(0, ACK_BYTES));
-    leader.wake();
+    leader.putAck(this.#block.bytes.subarray(0, ACK_BYTES));
     return true;
   }
 }

@@ -9,6 +9,7 @@ import { invariant } from './core/invariant.ts';
 import type { EngineCommand, EngineReport, EngineStart } from './engine-protocol.ts';
 import { GuestPort } from './io/qemu/port.ts';
 import { ShmTransport } from './io/transport/shm.ts';
+import type { PeerCard, Transport } from './io/transport/transport.ts';
 import { ReplicaEngine } from './replica-engine.ts';
 import { replicaFiles } from './vm-plan.ts';
 
@@ -17,12 +18,12 @@ const spinUs = 20;
 
 class EngineLoop {
   readonly #start: EngineStart;
-  readonly #transport: ShmTransport;
+  readonly #transport: Transport;
   readonly #engine: ReplicaEngine;
   readonly #connected = new Set<number>();
-  readonly #gone = new Set<number>();
   readonly #listenFd: number;
   #port: GuestPort | undefined;
+  #transportFds: readonly number[] = [];
   #fds = new Int32Array(0);
   #ready = new Uint8Array(0);
   #started = false;
@@ -32,13 +33,15 @@ class EngineLoop {
     this.#start = start;
     const { plan, self } = start;
     const peers = plan.replicas.map((replica) => replica.id).filter((id) => id !== self);
-    this.#transport = new ShmTransport(self, peers);
+    this.#transport = new ShmTransport(self);
     this.#engine = new ReplicaEngine(plan, self, this.#transport, {
       event: (event) => report({ type: 'event', event }),
     });
     this.#listenFd = this.#executes ? native().portListen(this.#files.portSocket) : -1;
     this.#watch();
-    report({ type: 'address', address: this.#transport.address });
+    const cards: Record<number, PeerCard> = {};
+    for (const peer of peers) cards[peer] = this.#transport.invite(peer);
+    report({ type: 'reachable', cards, wakeFd: this.#transport.wakeFd });
     report({ type: 'listening' });
   }
 
@@ -71,6 +74,9 @@ class EngineLoop {
   }
 
   #pass(now: number): boolean {
+    this.#transport.progress(now);
+    for (let gone = this.#transport.takeGone(); gone !== undefined; gone = this.#transport.takeGone())
+      this.#engine.peerGone(gone);
     return this.#started && this.#engine.pass(now);
   }
 
@@ -104,9 +110,8 @@ class EngineLoop {
   #takeCommand(command: EngineCommand): void {
     switch (command.type) {
       case 'peer':
-        this.#transport.connect(command.id, command.address);
+        this.#transport.connect(command.id, command.card);
         this.#connected.add(command.id);
-        this.#watch();
         break;
       case 'guest ready':
         this.#engine.guestReady();
@@ -119,44 +124,35 @@ class EngineLoop {
     }
   }
 
-  /** What ends the sleep: doorbell, guest, peers' ends, and while none is attached a connecting guest. */
+  /** What ends the sleep: the transport, the guest, and while none is attached a connecting guest. */
   #watch(): void {
-    const fds = [this.#transport.doorbellFd];
+    this.#transportFds = this.#transport.waitFds;
+    const fds = [...this.#transportFds];
     if (this.#port !== undefined) fds.push(this.#port.doorbellFd, this.#port.socketFd);
     else if (this.#listenFd >= 0) fds.push(this.#listenFd);
-    for (const peer of this.#transport.peers()) if (!this.#gone.has(peer.id)) fds.push(peer.pidFd);
     this.#fds = Int32Array.from(fds);
     this.#ready = new Uint8Array(fds.length);
   }
 
   #sleep(): void {
-    for (const peer of this.#transport.peers()) peer.setAsleep(true);
+    this.#transport.prepareWait();
     // What arrived before the peers knew that they must ring is found here.
     const now = nowUs();
     if (!this.#pass(now)) {
+      if (this.#transport.waitFds !== this.#transportFds) this.#watch();
       const waitUs = this.#started ? this.#engine.waitUs(now) : 100_000;
-      if (waitUs > 0) native().waitReadable(this.#fds, this.#ready, waitUs);
-      this.#takeReady();
+      if (waitUs > 0 && this.#transport.mayWait) native().waitReadable(this.#fds, this.#ready, waitUs);
     }
-    for (const peer of this.#transport.peers()) peer.setAsleep(false);
-  }
-
-  #takeReady(): void {
-    const isReady = (fd: number): boolean => {
-      const at = this.#fds.indexOf(fd);
-      return at !== -1 && this.#ready[at] === 1;
-    };
-    if (isReady(this.#transport.doorbellFd)) native().drain(this.#transport.doorbellFd);
-    if (this.#port !== undefined && isReady(this.#port.doorbellFd)) native().drain(this.#port.doorbellFd);
-    for (const peer of this.#transport.peers()) {
-      if (this.#gone.has(peer.id) || !isReady(peer.pidFd)) continue;
-      this.#gone.add(peer.id);
-      this.#engine.peerGone(peer.id);
-      this.#watch();
-      return;
-    }
+    this.#transport.endWait(this.#isReady);
+    if (this.#port !== undefined && this.#isReady(this.#port.doorbellFd))
+      native().drain(this.#port.doorbellFd);
     this.#ready.fill(0);
   }
+
+  readonly #isReady = (fd: number): boolean => {
+    const at = this.#fds.indexOf(fd);
+    return at !== -1 && this.#ready[at] === 1;
+  };
 }
 
 function nowUs(): number {

@@ -1,6 +1,6 @@
 /** What an agent's main thread and its consensus worker say to each other. */
 import type { ReplicaId } from './core/ids.ts';
-import type { ShmAddress } from './io/transport/shm.ts';
+import type { PeerCard } from './io/transport/transport.ts';
 import type { VmPlan } from './vm-plan.ts';
 
 export interface EngineStart {
@@ -12,7 +12,7 @@ export interface EngineStart {
 
 /** Main thread to worker; the doorbell is rung after each. */
 export type EngineCommand =
-  | { readonly type: 'peer'; readonly id: ReplicaId; readonly address: ShmAddress }
+  | { readonly type: 'peer'; readonly id: ReplicaId; readonly card: PeerCard }
   | { readonly type: 'guest ready' }
   | { readonly type: 'status'; readonly request: number }
   | { readonly type: 'stop' };
@@ -50,7 +50,13 @@ export interface EngineEvent {
 
 /** Worker to main thread. */
 export type EngineReport =
-  | { readonly type: 'address'; readonly address: ShmAddress }
+  | {
+      readonly type: 'reachable';
+      /** By peer: what it needs to reach this replica. */
+      readonly cards: Readonly<Record<number, PeerCard>>;
+      /** To be rung, as a pipe, after each command. */
+      readonly wakeFd: number;
+    }
   | { readonly type: 'listening' }
   | { readonly type: 'event'; readonly event: EngineEvent }
   | { readonly type: 'status'; readonly request: number; readonly status: EngineStatus }

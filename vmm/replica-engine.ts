@@ -22,7 +22,7 @@ import { HardStateFile } from './io/hard-state-file.ts';
 import { MailKind } from './io/mail.ts';
 import { PortLostError, type GuestPort } from './io/qemu/port.ts';
 import { Tap } from './io/tap.ts';
-import type { ShmPeer, ShmTransport } from './io/transport/shm.ts';
+import type { Transport, TransportPeer } from './io/transport/transport.ts';
 import { StateReceiver, StateSender } from './state-transfer.ts';
 import { Verifier } from './verifier.ts';
 import { replicaFiles, type VmPlan } from './vm-plan.ts';
@@ -50,7 +50,7 @@ export class ReplicaEngine {
   readonly consensus: ConsensusShell;
   readonly #plan: VmPlan;
   readonly #self: ReplicaId;
-  readonly #transport: ShmTransport;
+  readonly #transport: Transport;
   readonly #face: EngineFace;
   readonly #pacemaker = new Pacemaker();
   readonly #executed = new Map<ReplicaId, { index: number; sinceUs: number }>();
@@ -72,7 +72,7 @@ export class ReplicaEngine {
   #roundsSinceVerification = 0;
   #framesSinceVerification = 0;
 
-  constructor(plan: VmPlan, self: ReplicaId, transport: ShmTransport, face: EngineFace) {
+  constructor(plan: VmPlan, self: ReplicaId, transport: Transport, face: EngineFace) {
     this.#plan = plan;
     this.#self = self;
     this.#transport = transport;
@@ -215,7 +215,7 @@ export class ReplicaEngine {
     return worked;
   }
 
-  #takeMessage(peer: ShmPeer, kind: number, bytes: Uint8Array): void {
+  #takeMessage(peer: TransportPeer, kind: number, bytes: Uint8Array): void {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     switch (kind) {
       case MailKind.falcon:
@@ -241,7 +241,7 @@ export class ReplicaEngine {
     }
   }
 
-  #takeState(peer: ShmPeer, kind: number, bytes: Uint8Array): void {
+  #takeState(peer: TransportPeer, kind: number, bytes: Uint8Array): void {
     const loaded = this.#receiver?.take(kind, bytes);
     if (loaded === undefined || this.#executor === undefined) return;
     this.#receiver = undefined;
@@ -355,7 +355,7 @@ export class ReplicaEngine {
   }
 
   /** The other executing member, as the log has it. */
-  #partner(): ShmPeer | undefined {
+  #partner(): TransportPeer | undefined {
     for (const { replica } of this.consensus.falcon.executingSetCommitted) {
       if (replica !== this.#self) return this.#transport.peer(replica);
     }

@@ -8,7 +8,7 @@ import { readUint64, writeUint64 } from './core/falcon/record.ts';
 import type { GuestPort } from './io/qemu/port.ts';
 import { pageBytes } from './io/qemu/layout.ts';
 import { MailKind } from './io/mail.ts';
-import { messageBytesMax, type ShmPeer } from './io/transport/shm.ts';
+import { messageBytesMax, type TransportPeer } from './io/transport/transport.ts';
 
 const chunkHeaderBytes = 16;
 const chunkPagesMax = Math.floor((messageBytesMax - chunkHeaderBytes) / pageBytes);
@@ -42,7 +42,7 @@ function message(bytes: number): { readonly bytes: Uint8Array; readonly view: Da
 }
 
 export class StateSender {
-  readonly peer: ShmPeer;
+  readonly peer: TransportPeer;
   readonly index: LogIndex;
   readonly #parts: Generator<Part | undefined>;
   /** Undefined: the next part is still looked for. */
@@ -51,7 +51,7 @@ export class StateSender {
   #sentBytes = 0;
 
   /** The guest behind `port` stands after the record `index`, and goes on standing until `sent`. */
-  constructor(peer: ShmPeer, port: GuestPort, index: LogIndex) {
+  constructor(peer: TransportPeer, port: GuestPort, index: LogIndex) {
     this.peer = peer;
     this.index = index;
     this.#parts = stateParts(port, index);

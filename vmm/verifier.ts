@@ -9,7 +9,7 @@ import type { LogIndex } from './core/ids.ts';
 import type { GuestPort } from './io/qemu/port.ts';
 import { MailKind } from './io/mail.ts';
 import { PageHasher } from './io/page-hasher.ts';
-import { messageBytesMax, type ShmPeer } from './io/transport/shm.ts';
+import { messageBytesMax, type TransportPeer } from './io/transport/transport.ts';
 import { listBits, uniteInto } from '../merkle/bitmap.ts';
 import { MerkleTree } from '../merkle/tree.ts';
 
@@ -18,7 +18,7 @@ const hashBytes = 32;
 /** What a comparison in progress or just finished is about. */
 interface Comparison {
   readonly index: LogIndex;
-  readonly partner: ShmPeer;
+  readonly partner: TransportPeer;
   readonly leads: boolean;
   bitmapSent: boolean;
 }
@@ -31,7 +31,7 @@ interface PeerBitmap {
 /** The leader's side after its pages are hashed, until the backup's root has come. */
 interface Awaited {
   readonly index: LogIndex;
-  readonly partner: ShmPeer;
+  readonly partner: TransportPeer;
   readonly union: Uint32Array;
   readonly root: Uint8Array;
   readonly leaves: Uint8Array;
@@ -88,7 +88,7 @@ export class Verifier {
   }
 
   /** Both sides call this after the record `index`. */
-  begin(index: LogIndex, partner: ShmPeer, leads: boolean): void {
+  begin(index: LogIndex, partner: TransportPeer, leads: boolean): void {
     this.#port.collect();
     const dirty = this.#port.dirtyBitmap;
     uniteInto(this.#unreconciled, dirty);
@@ -150,7 +150,7 @@ export class Verifier {
     partner.send(MailKind.root, bytes);
   }
 
-  take(peer: ShmPeer, kind: number, bytes: Uint8Array): void {
+  take(peer: TransportPeer, kind: number, bytes: Uint8Array): void {
     const index = readUint64(new DataView(bytes.buffer, bytes.byteOffset), 0);
     const body = bytes.subarray(8);
     switch (kind) {
@@ -186,7 +186,7 @@ export class Verifier {
     this.#awaited.delete(index);
   }
 
-  #sendLeaves(peer: ShmPeer, index: number): void {
+  #sendLeaves(peer: TransportPeer, index: number): void {
     const leaves = this.#lastLeaves;
     if (leaves?.index !== index) return;
     const bytes = new Uint8Array(8 + Math.min(leaves.leaves.length, messageBytesMax - 8));

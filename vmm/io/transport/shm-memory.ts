@@ -45,6 +45,11 @@ export class OwnMemory {
     this.key = { pid: process.pid, fd, bytes, serial };
   }
 
+  /** The mapping lasts as long as somebody holds its buffer. */
+  abandon(): void {
+    closeSync(this.key.fd);
+  }
+
   /** Ends the mapping; a peer that still maps it writes where nobody reads. */
   close(): void {
     native().memoryUnmap(this.buffer);

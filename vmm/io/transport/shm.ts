@@ -18,7 +18,16 @@ import { closeSync, openSync, constants } from 'node:fs';
 import { native } from '../../../native/binding.ts';
 import type { ReplicaId } from '../../core/ids.ts';
 import { RingConsumer, RingProducer } from '../ring.ts';
-import { mapPeerMemory, OwnMemory, type MemoryKey } from './shm-memory.ts';
+import { decodeMemoryKey, encodeMemoryKey, mapPeerMemory, OwnMemory, type MemoryKey } from './shm-memory.ts';
+import {
+  signalBytesMax,
+  TransportError,
+  type PeerCard,
+  type RegionReader,
+  type RegionWriter,
+  type Transport,
+  type TransportPeer,
+} from './transport.ts';
 
 const word = { head: 0, messageCredit: 1, regionSerial: 2, regionCredit: 3, asleep: 4 } as const;
 const ackOffset = 64;
@@ -27,15 +36,15 @@ const inboxRingBytes = 1 << 20;
 const regionHeadWord = 16;
 const regionRingOffset = 128;
 const regionRingBytes = 1 << 24;
-/** Largest message: two must fit, so that a ring always moves. */
-export const messageBytesMax = inboxRingBytes / 2 - 64;
 
-/** What a replica tells its peers, so that they can reach it. */
-export interface ShmAddress {
+/** A card of this transport: the process, its doorbell and the inbox that the addressed peer writes. */
+interface ShmCard {
+  readonly transport: 'shm';
+  readonly from: number;
+  readonly to: number;
   readonly pid: number;
   readonly doorbellFd: number;
-  /** By peer: the inbox that this peer writes. */
-  readonly inboxes: Readonly<Record<number, MemoryKey>>;
+  readonly inbox: MemoryKey;
 }
 
 class Inbox {
@@ -46,7 +55,7 @@ class Inbox {
   constructor(name: string) {
     this.memory = new OwnMemory(name, inboxRingOffset + inboxRingBytes, 0);
     this.words = new Uint32Array(this.memory.buffer, 0, 16);
-    this.ack = new Uint8Array(this.memory.buffer, ackOffset, 64);
+    this.ack = new Uint8Array(this.memory.buffer, ackOffset, signalBytesMax);
   }
 
   ring(): Uint8Array {
@@ -54,25 +63,24 @@ class Inbox {
   }
 }
 
-/** A region that this replica made for a leader: heartbeats and records to read. */
-export class RegionReader {
-  readonly key: MemoryKey;
+class ShmRegionReader implements RegionReader {
+  readonly key: Uint8Array;
   readonly heartbeat: Uint8Array;
   readonly records: RingConsumer;
   readonly #memory: OwnMemory;
 
-  constructor(serial: number, leaderWords: Uint32Array) {
+  constructor(serial: number, writerWords: Uint32Array) {
     this.#memory = new OwnMemory('gaia-region', regionRingOffset + regionRingBytes, serial);
-    this.key = this.#memory.key;
+    this.key = encodeMemoryKey(this.#memory.key);
     const { buffer } = this.#memory;
-    this.heartbeat = new Uint8Array(buffer, 0, 64);
-    Atomics.store(leaderWords, word.regionCredit, 0);
-    Atomics.store(leaderWords, word.regionSerial, serial);
+    this.heartbeat = new Uint8Array(buffer, 0, signalBytesMax);
+    Atomics.store(writerWords, word.regionCredit, 0);
+    Atomics.store(writerWords, word.regionSerial, serial);
     this.records = new RingConsumer(
       new Uint8Array(buffer, regionRingOffset, regionRingBytes),
       new Uint32Array(buffer, 0, 32),
       regionHeadWord,
-      leaderWords,
+      writerWords,
       word.regionCredit,
     );
   }
@@ -82,15 +90,17 @@ export class RegionReader {
   }
 }
 
-/** A peer's region, open for this replica to write. */
-export class RegionWriter {
-  readonly heartbeat: Uint8Array;
+class ShmRegionWriter implements RegionWriter {
   readonly records: RingProducer;
+  readonly failed = false;
+  readonly #heartbeat: Uint8Array;
   readonly #buffer: ArrayBuffer;
+  readonly #peer: ShmPeer;
 
-  constructor(key: MemoryKey, ownWords: Uint32Array) {
+  constructor(peer: ShmPeer, key: MemoryKey, ownWords: Uint32Array) {
+    this.#peer = peer;
     this.#buffer = mapPeerMemory(key);
-    this.heartbeat = new Uint8Array(this.#buffer, 0, 64);
+    this.#heartbeat = new Uint8Array(this.#buffer, 0, signalBytesMax);
     this.records = new RingProducer(
       new Uint8Array(this.#buffer, regionRingOffset, regionRingBytes),
       new Uint32Array(this.#buffer, 0, 32),
@@ -102,39 +112,51 @@ export class RegionWriter {
     );
   }
 
+  flush(): void {
+    this.#peer.wake();
+  }
+
+  putHeartbeat(block: Uint8Array): void {
+    this.#heartbeat.set(block);
+    this.#peer.wake();
+  }
+
   close(): void {
     native().memoryUnmap(this.#buffer);
   }
 }
 
-/** One peer as this replica sees it. */
-export class ShmPeer {
+class ShmPeer implements TransportPeer {
   readonly id: ReplicaId;
-  /** Written by the peer. */
-  readonly inbox: Inbox;
+  readonly ack: Uint8Array;
+  readonly messages: RingConsumer;
   /** Readable once the peer's process has ended. */
   readonly pidFd: number;
-  readonly messages: RingConsumer;
-  /** Where this replica's ack goes. */
-  readonly ack: Uint8Array;
+  readonly #pid: number;
+  readonly #nextSerial: () => number;
+  /** Written by the peer. */
+  readonly #inbox: Inbox;
+  readonly #remoteAck: Uint8Array;
   readonly #words: Uint32Array;
-  readonly #remote: ArrayBuffer;
   readonly #producer: RingProducer;
   readonly #doorbellFd: number;
 
-  constructor(id: ReplicaId, inbox: Inbox, address: ShmAddress, key: MemoryKey) {
+  constructor(id: ReplicaId, inbox: Inbox, card: ShmCard, nextSerial: () => number) {
     this.id = id;
-    this.inbox = inbox;
-    this.pidFd = native().pidfdOpen(address.pid);
-    this.#remote = mapPeerMemory(key);
-    this.#words = new Uint32Array(this.#remote, 0, 16);
+    this.#inbox = inbox;
+    this.#pid = card.pid;
+    this.#nextSerial = nextSerial;
+    this.pidFd = native().pidfdOpen(card.pid);
+    const remote = mapPeerMemory(card.inbox);
+    this.#words = new Uint32Array(remote, 0, 16);
     this.#doorbellFd = openSync(
-      `/proc/${address.pid}/fd/${address.doorbellFd}`,
+      `/proc/${card.pid}/fd/${card.doorbellFd}`,
       constants.O_WRONLY | constants.O_NONBLOCK,
     );
-    this.ack = new Uint8Array(this.#remote, ackOffset, 64);
+    this.ack = inbox.ack;
+    this.#remoteAck = new Uint8Array(remote, ackOffset, signalBytesMax);
     this.#producer = new RingProducer(
-      new Uint8Array(this.#remote, inboxRingOffset, inboxRingBytes),
+      new Uint8Array(remote, inboxRingOffset, inboxRingBytes),
       this.#words,
       word.head,
       () => Atomics.load(inbox.words, word.messageCredit),
@@ -142,16 +164,20 @@ export class ShmPeer {
     this.messages = new RingConsumer(inbox.ring(), inbox.words, word.head, this.#words, word.messageCredit);
   }
 
-  /** False: the ring is full now. */
   send(kind: number, payload: Uint8Array): boolean {
     if (!this.#producer.push(kind, payload)) return false;
     this.wake();
     return true;
   }
 
+  putAck(block: Uint8Array): void {
+    this.#remoteAck.set(block);
+    this.wake();
+  }
+
   /** Rings the peer's doorbell if it sleeps. To be called after every put. */
   wake(): void {
-    if (Atomics.load(this.inbox.words, word.asleep) !== 1) return;
+    if (Atomics.load(this.#inbox.words, word.asleep) !== 1) return;
     try {
       native().ring(this.#doorbellFd, 'pipe');
     } catch (error) {
@@ -165,62 +191,135 @@ export class ShmPeer {
     Atomics.store(this.#words, word.asleep, asleep ? 1 : 0);
   }
 
-  openRegion(serial: number): RegionReader {
-    return new RegionReader(serial, this.#words);
+  openRegion(): RegionReader {
+    return new ShmRegionReader(this.#nextSerial(), this.#words);
   }
 
-  attachRegion(key: MemoryKey): RegionWriter {
-    return new RegionWriter(key, this.inbox.words);
+  attachRegion(bytes: Uint8Array): RegionWriter {
+    const key = decodeMemoryKey(bytes);
+    if (key.pid !== this.#pid)
+      throw new TransportError(
+        'GAIA_REGION_KEY',
+        `Replica ${this.id} runs as process ${this.#pid}, its region's key names ${key.pid}`,
+      );
+    return new ShmRegionWriter(this, key, this.#inbox.words);
   }
 
+  /** Whoever still holds this object writes where nobody reads; the memory goes with the last of them. */
   close(): void {
-    native().memoryUnmap(this.#remote);
     closeSync(this.#doorbellFd);
     closeSync(this.pidFd);
+    this.#inbox.memory.abandon();
   }
 }
 
-export class ShmTransport {
+export class ShmTransport implements Transport {
   readonly self: ReplicaId;
-  /** Readable when a peer, or this process's main thread, has rung. */
-  readonly doorbellFd: number;
-  readonly #doorbellWriteFd: number;
-  readonly #inboxes = new Map<ReplicaId, Inbox>();
+  readonly wakeFd: number;
+  readonly mayWait = true;
+  readonly #doorbellFd: number;
+  /** Made for a peer that has not connected yet. */
+  readonly #invited = new Map<ReplicaId, Inbox>();
   readonly #peers = new Map<ReplicaId, ShmPeer>();
+  /** Ended, and told or about to be told: their memory stays mapped, since what they sent last may be unread. */
+  readonly #ended = new Set<ReplicaId>();
+  readonly #gone: ReplicaId[] = [];
+  readonly #nextSerial = (): number => ++this.#regionSerial;
   #regionSerial = 0;
+  #waitFds: readonly number[];
 
-  constructor(self: ReplicaId, peers: readonly ReplicaId[]) {
+  constructor(self: ReplicaId) {
     this.self = self;
-    [this.doorbellFd, this.#doorbellWriteFd] = native().pipeCreate();
-    for (const peer of peers) this.#inboxes.set(peer, new Inbox(`gaia-inbox-${self}-${peer}`));
+    [this.#doorbellFd, this.wakeFd] = native().pipeCreate();
+    this.#waitFds = [this.#doorbellFd];
   }
 
-  get address(): ShmAddress {
-    const inboxes: Record<number, MemoryKey> = {};
-    for (const [peer, inbox] of this.#inboxes) inboxes[peer] = inbox.memory.key;
-    return { pid: process.pid, doorbellFd: this.#doorbellWriteFd, inboxes };
+  get waitFds(): readonly number[] {
+    return this.#waitFds;
   }
 
-  /** From now on this peer can be reached. Throws when it is gone or does not know this replica. */
-  connect(id: ReplicaId, address: ShmAddress): ShmPeer {
-    const inbox = this.#inboxes.get(id);
-    const key = address.inboxes[this.self];
-    if (inbox === undefined || key === undefined)
-      throw new Error(`Replica ${id} is not a peer of ${this.self}`);
-    const peer = new ShmPeer(id, inbox, address, key);
+  invite(peer: ReplicaId): PeerCard {
+    this.#invited.get(peer)?.memory.close();
+    const inbox = new Inbox(`gaia-inbox-${this.self}-${peer}`);
+    this.#invited.set(peer, inbox);
+    const card: ShmCard = {
+      transport: 'shm',
+      from: this.self,
+      to: peer,
+      pid: process.pid,
+      doorbellFd: this.wakeFd,
+      inbox: inbox.memory.key,
+    };
+    return { ...card };
+  }
+
+  connect(id: ReplicaId, card: PeerCard): void {
+    const inbox = this.#invited.get(id);
+    if (inbox === undefined || !isShmCard(card) || card.from !== id || card.to !== this.self)
+      throw new TransportError(
+        'GAIA_PEER_CARD',
+        `The card of replica ${id} is not one that shared memory gives to replica ${this.self}: start all replicas with the same transport, each with an id of its own`,
+      );
+    const peer = new ShmPeer(id, inbox, card, this.#nextSerial);
+    this.#invited.delete(id);
+    this.#peers.get(id)?.close();
+    this.#ended.delete(id);
     this.#peers.set(id, peer);
-    return peer;
+    this.#watch();
   }
 
-  peer(id: ReplicaId): ShmPeer | undefined {
+  peer(id: ReplicaId): TransportPeer | undefined {
     return this.#peers.get(id);
   }
 
-  peers(): IterableIterator<ShmPeer> {
+  peers(): IterableIterator<TransportPeer> {
     return this.#peers.values();
   }
 
-  nextRegionSerial(): number {
-    return ++this.#regionSerial;
+  progress(): void {
+    // A put is a store: nothing has to be moved.
   }
+
+  prepareWait(): void {
+    for (const peer of this.#peers.values()) peer.setAsleep(true);
+  }
+
+  endWait(isReadable: (fd: number) => boolean): void {
+    if (isReadable(this.#doorbellFd)) native().drain(this.#doorbellFd);
+    for (const peer of this.#peers.values()) {
+      peer.setAsleep(false);
+      if (this.#ended.has(peer.id) || !isReadable(peer.pidFd)) continue;
+      this.#ended.add(peer.id);
+      this.#gone.push(peer.id);
+    }
+    if (this.#gone.length > 0) this.#watch();
+  }
+
+  takeGone(): ReplicaId | undefined {
+    return this.#gone.shift();
+  }
+
+  close(): void {
+    for (const peer of this.#peers.values()) peer.close();
+    for (const inbox of this.#invited.values()) inbox.memory.close();
+    this.#peers.clear();
+    this.#invited.clear();
+    closeSync(this.#doorbellFd);
+    closeSync(this.wakeFd);
+  }
+
+  #watch(): void {
+    const alive = [...this.#peers.values()].filter(({ id }) => !this.#ended.has(id));
+    this.#waitFds = [this.#doorbellFd, ...alive.map(({ pidFd }) => pidFd)];
+  }
+}
+
+function isShmCard(card: PeerCard): card is PeerCard & ShmCard {
+  const { transport, pid, doorbellFd, inbox } = card as Partial<ShmCard>;
+  return (
+    transport === 'shm' &&
+    typeof pid === 'number' &&
+    typeof doorbellFd === 'number' &&
+    typeof inbox?.fd === 'number'
+  );
 }
