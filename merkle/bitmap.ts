@@ -20,13 +20,13 @@ export function hasBit(words: Uint32Array, page: number): boolean {
 
 /** target |= source */
 export function uniteInto(target: Uint32Array, source: Uint32Array): void {
-  checkSizes(target, source);
+  requireSameSize(target, source);
   for (let word = 0; word < target.length; word++) target[word] = (target[word] ?? 0) | (source[word] ?? 0);
 }
 
 /** target &= ~source */
 export function subtractFrom(target: Uint32Array, source: Uint32Array): void {
-  checkSizes(target, source);
+  requireSameSize(target, source);
   for (let word = 0; word < target.length; word++) target[word] = (target[word] ?? 0) & ~(source[word] ?? 0);
 }
 
@@ -52,7 +52,8 @@ export function listBits(words: Uint32Array, out: Uint32Array): number {
   return count;
 }
 
-function checkSizes(one: Uint32Array, other: Uint32Array): void {
+/** Refuses bitmaps of two sizes: they are not of one machine. */
+export function requireSameSize(one: Uint32Array, other: Uint32Array): void {
   if (one.length !== other.length) {
     throw new MerkleRefusal(
       'GAIA_MERKLE_BITMAP_SIZE',

@@ -7,4 +7,15 @@ export interface PageHasher {
   hashPages(pages: Uint32Array, count: number, out: Uint8Array): void;
   /** Hash of each of `count` pieces of `pieceBytes` (at most 1,024) that lie in a row in `input`. */
   hashParents(input: Uint8Array, pieceBytes: number, count: number, out: Uint8Array): void;
+  /**
+   * The same for some pieces only: the hash of piece `n = which[i]`, which begins at byte `n * pieceBytes` of
+   * `input`, to `out[32 * n .. 32 * n + 31]`, for the first `count` of `which`.
+   */
+  hashParentsAt(
+    input: Uint8Array,
+    pieceBytes: number,
+    which: Uint32Array,
+    count: number,
+    out: Uint8Array,
+  ): void;
 }

@@ -1,40 +1,8 @@
-import { createHash } from 'node:crypto';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { bitmapWords, setBit } from './bitmap.ts';
-import type { PageHasher } from './page-hasher.ts';
-import { MerkleRefusal } from './refusal.ts';
-import { sameRoot, Traversal } from './traversal.ts';
+import { ascending, bitmapOf, PlainHasher } from '../test/framework/plain-pages.ts';
+import { requireSameRoot, sameRoot, topLevelOf, Traversal } from './traversal.ts';
 import { MerkleTree } from './tree.ts';
-
-/** Pages are single numbers here; SHA-256 stands in for BLAKE3, which only the addon has. */
-function hasherOf(contents: ReadonlyMap<number, number>): PageHasher {
-  return {
-    hashPages(pages, count, out) {
-      for (let at = 0; at < count; at++) {
-        const page = pages[at] ?? 0;
-        out.set(
-          createHash('sha256')
-            .update(`page ${page} ${contents.get(page) ?? 0}`)
-            .digest(),
-          32 * at,
-        );
-      }
-    },
-    hashParents(input, pieceBytes, count, out) {
-      for (let at = 0; at < count; at++) {
-        const piece = input.subarray(at * pieceBytes, (at + 1) * pieceBytes);
-        out.set(createHash('sha256').update(piece).digest(), 32 * at);
-      }
-    },
-  };
-}
-
-function bitmapOf(pages: Iterable<number>, size: number): Uint32Array {
-  const words = new Uint32Array(bitmapWords(size));
-  for (const page of pages) setBit(words, page);
-  return words;
-}
 
 interface Found {
   readonly pages: number[];
@@ -45,12 +13,13 @@ interface Found {
 function exchange(
   leader: MerkleTree,
   backup: MerkleTree,
+  level = topLevelOf(leader),
   one = new Traversal(),
   other = new Traversal(),
 ): Found {
   if (sameRoot(leader.root(), backup.root())) return { pages: [], exchanges: 0, bytes: 32 };
-  one.begin(leader);
-  other.begin(backup);
+  one.begin(leader, level);
+  other.begin(backup, level);
   let exchanges = 0;
   let bytes = 32;
   while (!one.finished) {
@@ -64,108 +33,106 @@ function exchange(
     bytes += hashes.length + answer.length;
   }
   expect(other.finished).toBe(true);
-  expect([...other.divergentPages.subarray(0, other.divergentCount)]).toEqual([
-    ...one.divergentPages.subarray(0, one.divergentCount),
-  ]);
-  return { pages: [...one.divergentPages.subarray(0, one.divergentCount)], exchanges, bytes };
+  const pages = [...one.divergentPages.subarray(0, one.divergentCount)];
+  expect([...other.divergentPages.subarray(0, other.divergentCount)]).toEqual(pages);
+  expect(pages).toEqual(
+    [...one.divergentLeaves.subarray(0, one.divergentCount)].map((leaf) => leader.pageOf(leaf)),
+  );
+  return { pages, exchanges, bytes };
 }
 
 const SIZE = 3000;
+const range = (count: number): number[] => Array.from({ length: count }, (_, page) => page);
+const refusal = (code: string): Error => expect.objectContaining({ code }) as Error;
+
+function treeOf(pages: readonly number[], different: readonly number[], fanOut = 16): MerkleTree {
+  const tree = new MerkleTree(new PlainHasher(new Map(different.map((page) => [page, 1]))), fanOut);
+  tree.build(bitmapOf(pages, 20_000));
+  return tree;
+}
 
 describe('the traversal', () => {
-  it('finds exactly the differing pages of any union, whatever the fan-out', () => {
+  it('finds exactly the differing pages of any union, whatever the fan-out and wherever it begins', () => {
     const reused = [new Traversal(), new Traversal()] as const;
     fc.assert(
       fc.property(
         fc.uniqueArray(fc.nat(SIZE - 1), { maxLength: 700 }),
-        fc.infiniteStream(fc.boolean()),
+        fc.integer({ min: 0, max: 100 }),
+        fc.infiniteStream(fc.integer({ min: 0, max: 99 })),
         fc.integer({ min: 2, max: 32 }),
-        (union, coin, fanOut) => {
-          const differing = union.filter(() => coin.next().value === true).sort((one, other) => one - other);
-          const bitmap = bitmapOf(union, SIZE);
-          const leader = new MerkleTree(hasherOf(new Map()), fanOut);
-          const backup = new MerkleTree(hasherOf(new Map(differing.map((page) => [page, 1]))), fanOut);
-          leader.build(bitmap);
-          backup.build(bitmap);
-          expect(exchange(leader, backup, ...reused).pages).toEqual(differing);
+        fc.nat(),
+        (union, percent, die, fanOut, anyLevel) => {
+          const differing = union.filter(() => die.next().value < percent).sort(ascending);
+          const leader = treeOf(union, [], fanOut);
+          const backup = treeOf(union, differing, fanOut);
+          const level = anyLevel % (topLevelOf(leader) + 1);
+          expect(exchange(leader, backup, level, ...reused).pages).toEqual(differing);
         },
       ),
-      { numRuns: 60 },
+      { numRuns: 80 },
     );
+  });
+
+  it('finds a difference in the last, partial group of any tree', () => {
+    for (const fanOut of [2, 3, 16, 32]) {
+      for (const count of [1, 2, 15, 16, 17, 31, 33, 255, 257, 273]) {
+        const pages = range(count);
+        const found = exchange(treeOf(pages, [], fanOut), treeOf(pages, [count - 1], fanOut));
+        expect(found.pages).toEqual([count - 1]);
+      }
+    }
   });
 
   it('ends at once when the roots are equal, differing pages outside the union notwithstanding', () => {
-    const bitmap = bitmapOf([1, 5, 900], SIZE);
-    const leader = new MerkleTree(hasherOf(new Map()));
-    const backup = new MerkleTree(hasherOf(new Map([[2, 7]])));
-    leader.build(bitmap);
-    backup.build(bitmap);
-    expect(exchange(leader, backup)).toEqual({ pages: [], exchanges: 0, bytes: 32 });
+    const pages = [1, 5, 900];
+    expect(exchange(treeOf(pages, []), treeOf(pages, [2]))).toEqual({ pages: [], exchanges: 0, bytes: 32 });
   });
 
-  it('needs one exchange for each level below the top', () => {
-    const pages = Array.from({ length: 14_295 }, (_, page) => page);
-    const bitmap = bitmapOf(pages, 20_000);
-    const leader = new MerkleTree(hasherOf(new Map()));
-    const backup = new MerkleTree(hasherOf(new Map([[14_294, 1]])));
-    leader.build(bitmap);
-    backup.build(bitmap);
+  it('needs one exchange for each level below the top, a flat one a single exchange', () => {
+    const pages = range(14_295);
+    const [leader, backup] = [treeOf(pages, []), treeOf(pages, [14_294])];
     const found = exchange(leader, backup);
-    expect(found.pages).toEqual([14_294]);
-    expect(found.exchanges).toBe(4);
-    expect(found.bytes).toBeLessThan(2_000);
+    expect(found).toMatchObject({ pages: [14_294], exchanges: 4 });
+    expect(found.bytes).toBeLessThan(1_000);
+    expect(exchange(leader, backup, 0)).toMatchObject({
+      pages: [14_294],
+      exchanges: 1,
+      bytes: 32 + 14_295 * 16 + Math.ceil(14_295 / 8),
+    });
   });
 
   it('refuses hashes of a wrong length, answers for nodes not asked, and an answer that nothing differs', () => {
-    const tree = new MerkleTree(hasherOf(new Map()));
-    tree.build(bitmapOf([1, 2, 3], SIZE));
     const traversal = new Traversal();
-    traversal.begin(tree);
-    expect(() => traversal.compare(new Uint8Array(95), new Uint8Array(1))).toThrow(MerkleRefusal);
-    expect(() => traversal.advance(new Uint8Array(2))).toThrow(MerkleRefusal);
-    expect(() => traversal.advance(Uint8Array.of(0b1000))).toThrow(/not asked/);
-    expect(() => traversal.advance(Uint8Array.of(0))).toThrow(/not of one shape/);
+    traversal.begin(treeOf([1, 2, 3], []));
+    const room = new Uint8Array(1);
+    for (const bytes of [0, 47, 49, 96])
+      expect(() => traversal.compare(new Uint8Array(bytes), room)).toThrow(refusal('GAIA_MERKLE_LENGTH'));
+    expect(() => traversal.advance(new Uint8Array(2))).toThrow(refusal('GAIA_MERKLE_LENGTH'));
+    expect(() => traversal.advance(Uint8Array.of(0b1000))).toThrow(refusal('GAIA_MERKLE_NOT_ASKED'));
+    expect(() => traversal.advance(Uint8Array.of(0))).toThrow(refusal('GAIA_MERKLE_NO_DIFFERENCE'));
     traversal.advance(Uint8Array.of(0b101));
     expect([...traversal.divergentPages.subarray(0, traversal.divergentCount)]).toEqual([1, 3]);
   });
+
+  it('refuses to begin at a level that the tree lacks', () => {
+    const tree = treeOf(range(300), []);
+    for (const level of [-1, 0.5, 3, NaN])
+      expect(() => new Traversal().begin(tree, level)).toThrow(refusal('GAIA_MERKLE_LEVEL'));
+    expect(() => new Traversal().begin(treeOf([], []), 1)).toThrow(refusal('GAIA_MERKLE_LEVEL'));
+  });
+
+  it('ends at once over an empty tree', () => {
+    const traversal = new Traversal();
+    traversal.begin(treeOf([], []));
+    expect(traversal.finished).toBe(true);
+  });
 });
 
-describe('the tree', () => {
-  it('depends on nothing but the bitmap and the contents, not on what it held before', () => {
-    fc.assert(
-      fc.property(
-        fc.uniqueArray(fc.nat(SIZE - 1), { maxLength: 400 }),
-        fc.uniqueArray(fc.nat(SIZE - 1), { maxLength: 400 }),
-        (before, now) => {
-          const used = new MerkleTree(hasherOf(new Map([[3, 1]])));
-          used.build(bitmapOf(before, SIZE));
-          used.build(bitmapOf(now, SIZE));
-          const fresh = new MerkleTree(hasherOf(new Map([[3, 1]])));
-          fresh.build(bitmapOf(now, SIZE));
-          expect(Buffer.from(used.root()).equals(fresh.root())).toBe(true);
-          expect(used.leafCount).toBe(now.length);
-        },
-      ),
-      { numRuns: 40 },
-    );
-  });
-
-  it('gives another root to a tree of another shape, the empty one included', () => {
-    const roots = new Set<string>();
-    const same = hasherOf(new Map());
-    const blind: PageHasher = { ...same, hashPages: (_pages, count, out) => void out.fill(7, 0, count * 32) };
-    for (const fanOut of [2, 16]) {
-      for (const count of [0, 1, 2, 15, 16, 17, 255, 256, 257]) {
-        const tree = new MerkleTree(blind, fanOut);
-        tree.build(bitmapOf(Array.from({ length: count }, (_, page) => page), SIZE)); // prettier-ignore
-        roots.add(Buffer.from(tree.root()).toString('hex'));
-      }
-    }
-    expect(roots.size).toBe(18);
-  });
-
-  it('refuses a fan-out that no piece can hold', () => {
-    expect(() => new MerkleTree(hasherOf(new Map()), 33)).toThrow(/from 2 to 32/);
-    expect(() => new MerkleTree(hasherOf(new Map()), 1)).toThrow(RangeError);
+describe('the roots after an apply', () => {
+  it('are refused when they differ, or when one is none', () => {
+    const [one, other] = [treeOf([1], []).root(), treeOf([1], [1]).root()];
+    expect(() => requireSameRoot(one, one.slice())).not.toThrow();
+    expect(() => requireSameRoot(one, other)).toThrow(refusal('GAIA_MERKLE_ROOT'));
+    expect(() => requireSameRoot(one, one.subarray(0, 31))).toThrow(refusal('GAIA_MERKLE_LENGTH'));
   });
 });

@@ -10,14 +10,24 @@
  *     |<---------------------------------------|
  *
  * Both sides hold the same frontier (nodes of one level that may differ) and advance it by the same answer:
- * the children of what differs. It begins at the level below the top; below the leaves it ends, and the
- * leaves that differ are the divergent pages.
+ * the children of what differs. It begins with all nodes of one level, agreed on by both; below the leaves it
+ * ends, and the leaves that differ are the divergent pages. Begun at the level below the top it is the log(N)
+ * traversal, begun at the leaves it is the flat exchange: `ExchangeChoice` knows what is cheaper.
+ *
+ * Messages carry the first 16 of a hash's 32 bytes. Two that are equal by chance or by art leave a divergent page
+ * unfound; the roots, compared whole after the pages are applied, then differ, so it never goes unnoticed.
  *
  * One object serves round after round; its buffers grow with the largest one.
  */
+import { withRoom } from './grow.ts';
+import { HASH_WORDS } from './hash-list.ts';
 import { HASH_BYTES } from './page-hasher.ts';
 import { MerkleRefusal } from './refusal.ts';
-import { grown, type MerkleTree } from './tree.ts';
+import type { MerkleTree } from './tree.ts';
+
+/** Of each hash, in the messages between both sides. */
+export const EXCHANGE_HASH_BYTES = 16;
+const EXCHANGE_HASH_WORDS = EXCHANGE_HASH_BYTES / 4;
 
 export class Traversal {
   #tree: MerkleTree | undefined;
@@ -26,16 +36,26 @@ export class Traversal {
   #next = new Uint32Array(0);
   #frontierCount = 0;
   #finished = true;
-  /** The first `divergentCount` are the page numbers that differ, ascending. */
+  /** The first `divergentCount` are the page numbers that differ, ascending, and the leaves they are. */
   divergentPages = new Uint32Array(0);
+  divergentLeaves = new Uint32Array(0);
   divergentCount = 0;
 
-  /** Begins with trees whose roots differ. With equal roots there is nothing to begin. */
-  begin(tree: MerkleTree): void {
+  /**
+   * Begins with trees whose roots differ; with equal roots there is nothing to begin. Both sides name the same
+   * `level`, by default the one below the top. Refuses a level that the tree lacks.
+   */
+  begin(tree: MerkleTree, level = topLevelOf(tree)): void {
+    if (!Number.isInteger(level) || level < 0 || level > topLevelOf(tree)) {
+      throw new MerkleRefusal(
+        'GAIA_MERKLE_LEVEL',
+        `An exchange cannot begin at level ${level}: the tree offers 0 to ${topLevelOf(tree)}`,
+      );
+    }
     this.#tree = tree;
     this.divergentCount = 0;
-    this.#level = Math.max(0, tree.levelCount - 2);
-    this.#frontierCount = tree.nodeCount(this.#level);
+    this.#level = level;
+    this.#frontierCount = tree.nodeCount(level);
     this.#finished = this.#frontierCount === 0;
     this.#frontier = withRoom(this.#frontier, this.#frontierCount);
     for (let node = 0; node < this.#frontierCount; node++) this.#frontier[node] = node;
@@ -45,9 +65,14 @@ export class Traversal {
     return this.#finished;
   }
 
+  /** Level of the frontier; 0 are the leaves. */
+  get level(): number {
+    return this.#level;
+  }
+
   /** Bytes of the next message with hashes. */
   get hashBytes(): number {
-    return this.#frontierCount * HASH_BYTES;
+    return this.#frontierCount * EXCHANGE_HASH_BYTES;
   }
 
   /** Bytes of the next answer. */
@@ -57,24 +82,31 @@ export class Traversal {
 
   /** Leader: writes the hashes of the frontier, `hashBytes` of them. */
   writeHashes(out: Uint8Array): void {
-    const hashes = this.#current().levelHashes(this.#level);
+    const words = this.#current().levelWords(this.#level);
+    this.#checkLength('room for hashes', out.length, this.hashBytes);
     let at = 0;
     for (let position = 0; position < this.#frontierCount; position++) {
-      let from = (this.#frontier[position] ?? 0) * HASH_BYTES;
-      for (const end = from + HASH_BYTES; from < end; from++) out[at++] = hashes[from] ?? 0;
+      let from = (this.#frontier[position] ?? 0) * HASH_WORDS;
+      for (const end = from + EXCHANGE_HASH_WORDS; from < end; from++) {
+        const word = words[from] ?? 0;
+        out[at] = word;
+        out[at + 1] = word >>> 8;
+        out[at + 2] = word >>> 16;
+        out[at + 3] = word >>> 24;
+        at += 4;
+      }
     }
   }
 
   /** Backup: writes which hashes of the frontier differ from its own, a bit each. Returns how many. */
   compare(theirs: Uint8Array, answer: Uint8Array): number {
-    const hashes = this.#current().levelHashes(this.#level);
+    const words = this.#current().levelWords(this.#level);
     this.#checkLength('hashes', theirs.length, this.hashBytes);
-    this.#checkLength('an answer', answer.length, this.answerBytes);
+    this.#checkLength('room for an answer', answer.length, this.answerBytes);
     answer.fill(0);
     let differing = 0;
     for (let position = 0; position < this.#frontierCount; position++) {
-      if (sameHash(hashes, (this.#frontier[position] ?? 0) * HASH_BYTES, theirs, position * HASH_BYTES))
-        continue;
+      if (sameHash(words, (this.#frontier[position] ?? 0) * HASH_WORDS, theirs, position)) continue;
       answer[position >>> 3] = (answer[position >>> 3] ?? 0) | (1 << (position & 7));
       differing++;
     }
@@ -105,9 +137,12 @@ export class Traversal {
 
   #collect(tree: MerkleTree, answer: Uint8Array): void {
     this.divergentPages = withRoom(this.divergentPages, this.#frontierCount);
+    this.divergentLeaves = withRoom(this.divergentLeaves, this.#frontierCount);
     for (let position = 0; position < this.#frontierCount; position++) {
       if (!differs(answer, position)) continue;
-      this.divergentPages[this.divergentCount++] = tree.pageOf(this.#frontier[position] ?? 0);
+      const leaf = this.#frontier[position] ?? 0;
+      this.divergentLeaves[this.divergentCount] = leaf;
+      this.divergentPages[this.divergentCount++] = tree.pageOf(leaf);
     }
     this.#finished = true;
   }
@@ -143,25 +178,52 @@ export class Traversal {
   }
 }
 
-/** Whether two roots are equal. */
-export function sameRoot(one: Uint8Array, other: Uint8Array): boolean {
-  return one.length === HASH_BYTES && other.length === HASH_BYTES && sameHash(one, 0, other, 0);
+/** The highest level at which an exchange can begin: the one below the single top node. */
+export function topLevelOf(tree: { readonly levelCount: number }): number {
+  return Math.max(0, tree.levelCount - 2);
 }
 
-function sameHash(one: Uint8Array, oneAt: number, other: Uint8Array, otherAt: number): boolean {
-  for (let position = 0; position < HASH_BYTES; position++) {
-    if (one[oneAt + position] !== other[otherAt + position]) return false;
+/** Whether two roots are equal. */
+export function sameRoot(one: Uint8Array, other: Uint8Array): boolean {
+  if (one.length !== HASH_BYTES || other.length !== HASH_BYTES) return false;
+  for (let at = 0; at < HASH_BYTES; at++) if (one[at] !== other[at]) return false;
+  return true;
+}
+
+/**
+ * After the pages of a round are applied: refuses a root other than the leader's. Then something was not found or
+ * not applied, by a bug or by bad memory, and the backup is valid no more.
+ */
+export function requireSameRoot(ours: Uint8Array, theirs: Uint8Array): void {
+  if (theirs.length !== HASH_BYTES) {
+    throw new MerkleRefusal('GAIA_MERKLE_LENGTH', `A root has ${HASH_BYTES} bytes, not ${theirs.length}`);
+  }
+  if (sameRoot(ours, theirs)) return;
+  throw new MerkleRefusal(
+    'GAIA_MERKLE_ROOT',
+    `The memories still differ after the divergent pages were applied (root ${startOf(ours)} here, ${startOf(theirs)} there): the backup has to be rebuilt`,
+  );
+}
+
+function startOf(hash: Uint8Array): string {
+  return Array.from(hash.subarray(0, 4), (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
+/** Whether the hash at word `at` begins with entry `position` of a message. */
+function sameHash(words: Uint32Array, at: number, message: Uint8Array, position: number): boolean {
+  let byte = position * EXCHANGE_HASH_BYTES;
+  for (let word = at; word < at + EXCHANGE_HASH_WORDS; word++) {
+    const theirs =
+      (message[byte] ?? 0) |
+      ((message[byte + 1] ?? 0) << 8) |
+      ((message[byte + 2] ?? 0) << 16) |
+      ((message[byte + 3] ?? 0) << 24);
+    if (theirs !== ((words[word] ?? 0) | 0)) return false;
+    byte += 4;
   }
   return true;
 }
 
 function differs(answer: Uint8Array, position: number): boolean {
   return (((answer[position >>> 3] ?? 0) >>> (position & 7)) & 1) === 1;
-}
-
-function withRoom(array: Uint32Array<ArrayBuffer>, count: number): Uint32Array<ArrayBuffer> {
-  if (array.length >= count) return array;
-  const larger = new Uint32Array(grown(array.length, count));
-  larger.set(array);
-  return larger;
 }

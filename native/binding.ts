@@ -71,11 +71,23 @@ export interface NativeBinding {
   blake3Pages(memory: ArrayBuffer, pages: Uint32Array, count: number, out: Uint8Array): void;
   /** BLAKE3-256 of `count` pieces of `pieceBytes` (at most 1024 each, one chunk) that lie in a row in `input`. */
   blake3Parents(input: Uint8Array, pieceBytes: number, count: number, out: Uint8Array): void;
+  /** The same for some of them: piece n = which[i], at byte n * pieceBytes of `input`, to out[32*n .. 32*n+31],
+   * for i below `count`. After a RangeError for a piece past the end, `out` may be partly written. */
+  blake3ParentsAt(
+    input: Uint8Array,
+    pieceBytes: number,
+    which: Uint32Array,
+    count: number,
+    out: Uint8Array,
+  ): void;
   /** BLAKE3-256 of any bytes. */
   blake3(bytes: Uint8Array): Uint8Array;
   /** The dispatch level in use in this thread; `force` sets it from now on, for tests and benches (RangeError
    * where the CPU lacks it). */
   blake3Level(force?: 'portable' | 'sse41' | 'avx2' | 'avx512'): string;
+  /** How many threads (1 to 64, 1 at first) share out the pages or pieces of one call of this thread, itself
+   * included; `count` sets it from now on. The others sleep between calls. A call returns when all is hashed. */
+  blake3Threads(count?: number): number;
 }
 
 const require = createRequire(import.meta.url);

@@ -3,11 +3,13 @@
 #define GAIA_ADDON_DATA_H
 
 #include "hash_level.h"
+#include "hash_pool.h"
 
 namespace gaia {
 
 struct AddonData {
   const HashLevel* hash_level = HashLevel::best();
+  HashPool hash_pool;
 };
 
 }  // namespace gaia

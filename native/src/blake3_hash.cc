@@ -142,32 +142,22 @@ void hash_page_batch(const HashLevel& level, const uint8_t* const* pages, size_t
   std::memcpy(out, hashes, count * kHashBytes);
 }
 
-void hash_pieces(const HashLevel& level, const uint8_t* input, size_t piece_bytes, size_t count,
-                 uint8_t* out) {
+void hash_piece_batch(const HashLevel& level, const uint8_t** inputs, size_t piece_bytes, size_t count,
+                      uint8_t* hashes) {
   const size_t tail_bytes = piece_bytes % kBlockBytes;
   const size_t blocks = piece_bytes / kBlockBytes;
   // hash_many knows whole blocks only: a short last one is done piece by piece afterwards.
   const HashFlags flags = {0, kChunkStart, static_cast<uint8_t>(tail_bytes == 0 ? kChunkEnd | kRoot : 0)};
-  alignas(64) uint8_t hashes[kLanesMax * kHashBytes];
-  while (count > 0) {
-    const size_t batch = std::min(count, kLanesMax);
-    const uint8_t* inputs[kLanesMax];
-    for (size_t i = 0; i < batch; ++i) inputs[i] = input + i * piece_bytes;
-    if (blocks > 0) level.hash_many(inputs, batch, blocks, 0, Counter::kSame, flags, hashes);
-    for (size_t i = 0; i < batch && tail_bytes > 0; ++i) {
-      uint32_t cv[8];
-      if (blocks > 0) {
-        load_words(cv, hashes + i * kHashBytes);
-      } else {
-        std::memcpy(cv, kIv, sizeof cv);
-      }
-      finish_chunk(level, cv, inputs[i] + blocks * kBlockBytes, tail_bytes, 0,
-                   static_cast<uint8_t>(kRoot | (blocks == 0 ? kChunkStart : 0)), hashes + i * kHashBytes);
+  if (blocks > 0) level.hash_many(inputs, count, blocks, 0, Counter::kSame, flags, hashes);
+  for (size_t i = 0; i < count && tail_bytes > 0; ++i) {
+    uint32_t cv[8];
+    if (blocks > 0) {
+      load_words(cv, hashes + i * kHashBytes);
+    } else {
+      std::memcpy(cv, kIv, sizeof cv);
     }
-    std::memcpy(out, hashes, batch * kHashBytes);
-    input += batch * piece_bytes;
-    out += batch * kHashBytes;
-    count -= batch;
+    finish_chunk(level, cv, inputs[i] + blocks * kBlockBytes, tail_bytes, 0,
+                 static_cast<uint8_t>(kRoot | (blocks == 0 ? kChunkStart : 0)), hashes + i * kHashBytes);
   }
 }
 

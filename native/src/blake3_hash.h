@@ -23,9 +23,11 @@ constexpr size_t kPageBatchMax = kLanesMax;
 // Hashes `count` (at most kPageBatchMax) pages to `out`, kHashBytes each.
 void hash_page_batch(const HashLevel& level, const uint8_t* const* pages, size_t count, uint8_t* out);
 
-// Hashes `count` pieces of `piece_bytes` (1 to kChunkBytes) that lie in a row to `out`, kHashBytes each.
-void hash_pieces(const HashLevel& level, const uint8_t* input, size_t piece_bytes, size_t count,
-                 uint8_t* out);
+// Hashes `count` (at most kLanesMax) pieces of `piece_bytes` (1 to kChunkBytes) to `hashes`, kHashBytes each.
+// `inputs` and `hashes` must have room for kLanesMax: what comes after the pieces and their hashes is
+// overwritten.
+void hash_piece_batch(const HashLevel& level, const uint8_t** inputs, size_t piece_bytes, size_t count,
+                      uint8_t* hashes);
 
 // Hashes `bytes` (which may be 0) to the kHashBytes of `out`.
 void hash_bytes(const HashLevel& level, const uint8_t* input, size_t bytes, uint8_t* out);

@@ -36,8 +36,10 @@ void tap_carrier(const Napi::CallbackInfo& info);
 // hashing.cc
 void blake3_pages(const Napi::CallbackInfo& info);
 void blake3_parents(const Napi::CallbackInfo& info);
+void blake3_parents_at(const Napi::CallbackInfo& info);
 Napi::Value blake3(const Napi::CallbackInfo& info);
 Napi::Value blake3_level(const Napi::CallbackInfo& info);
+Napi::Value blake3_threads(const Napi::CallbackInfo& info);
 
 }  // namespace gaia
 

@@ -32,8 +32,10 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   define<gaia::tap_carrier>(exports, "tapCarrier");
   define<gaia::blake3_pages>(exports, "blake3Pages");
   define<gaia::blake3_parents>(exports, "blake3Parents");
+  define<gaia::blake3_parents_at>(exports, "blake3ParentsAt");
   define<gaia::blake3>(exports, "blake3");
   define<gaia::blake3_level>(exports, "blake3Level");
+  define<gaia::blake3_threads>(exports, "blake3Threads");
   return exports;
 }
 

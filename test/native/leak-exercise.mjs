@@ -37,7 +37,7 @@ function callStrangely() {
   for (let i = 0; i < 3000; i += 1) {
     const pick = (n) => values[(i * 7 + n * 13 + Math.floor(i / 31) * (n + 1)) % values.length];
     try {
-      addon[names[i % names.length]](pick(0), pick(1), pick(2), pick(3));
+      addon[names[i % names.length]](pick(0), pick(1), pick(2), pick(3), pick(4));
     } catch (error) {
       if (!(error instanceof Error)) throw error;
     }
@@ -50,6 +50,9 @@ function useMemory() {
     const memory = addon.memoryMap(fd, 0, 65536, true);
     addon.blake3Pages(memory, Uint32Array.of(0, 15, 3), 3, new Uint8Array(96));
     addon.blake3Parents(new Uint8Array(memory), 100, 40, new Uint8Array(1280));
+    addon.blake3ParentsAt(new Uint8Array(memory), 512, Uint32Array.of(9, 3), 2, new Uint8Array(1280));
+    addon.blake3Threads(1 + (i % 3));
+    addon.blake3Pages(memory, new Uint32Array(2000), 2000, new Uint8Array(64_000));
     addon.blake3(new Uint8Array(memory, 0, 5000));
     addon.crc32c(new Uint8Array(memory), 0);
     // The others are left to the collector, or to the end of the thread.

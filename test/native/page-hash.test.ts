@@ -1,7 +1,7 @@
-import { closeSync, readFileSync } from 'node:fs';
+import { closeSync, readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import fc from 'fast-check';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { loadAddon } from './addon.ts';
 
 /** The oracle: BLAKE3's reference implementation in Rust, compiled to WebAssembly by others. */
@@ -233,6 +233,101 @@ describe.each(all)('batched hashing at level %s', (level) => {
     );
   });
 });
+
+describe('pieces of a list', () => {
+  it('go each to its own place, at every level and for every size of batch', () => {
+    const input = vectorInput(512 * 200);
+    for (const level of all.filter(isAvailable)) {
+      addon.blake3Level(level);
+      for (const count of [0, 1, 2, 7, 15, 16, 17, 33, 130]) {
+        const which = Uint32Array.from({ length: count + 1 }, (_, i) => (i * 77) % 200);
+        const out = new Uint8Array(32 * 200).fill(99);
+        addon.blake3ParentsAt(input, 512, which, count, out);
+        const chosen = new Set(which.subarray(0, count));
+        expect(hashes(out, 200)).toEqual(
+          Array.from({ length: 200 }, (_, i) =>
+            chosen.has(i) ? hashOf(input.subarray(512 * i, 512 * i + 512)) : '63'.repeat(32),
+          ),
+        );
+      }
+    }
+    addon.blake3Level(best);
+  });
+
+  it('are refused past the end of the input or of the hashes', () => {
+    const which = Uint32Array.of(1, 4);
+    expect(() => addon.blake3ParentsAt(new Uint8Array(400), 100, which, 2, new Uint8Array(999))).toThrow(
+      new RangeError(
+        'Argument which of blake3ParentsAt holds piece 4 at index 1, but input and out have 4 pieces',
+      ),
+    );
+    expect(() => addon.blake3ParentsAt(new Uint8Array(500), 100, which, 2, new Uint8Array(159))).toThrow(
+      RangeError,
+    );
+    expect(() => addon.blake3ParentsAt(new Uint8Array(500), 100, which, 3, new Uint8Array(160))).toThrow(
+      /count of blake3ParentsAt must not pass the 2 piece indexes/,
+    );
+  });
+});
+
+describe('hashing with several threads', () => {
+  afterAll(() => void addon.blake3Threads(1));
+
+  it('is off at first, and can be set', () => {
+    expect(addon.blake3Threads()).toBe(1);
+    expect(addon.blake3Threads(4)).toBe(4);
+    expect(addon.blake3Threads(2)).toBe(2);
+    for (const count of [0, 65, 1.5]) expect(() => addon.blake3Threads(count)).toThrow(RangeError);
+    expect(addon.blake3Threads()).toBe(2);
+  });
+
+  it.each([1, 2, 3, 8])('gives the same hashes with %i of them, time after time', (threads) => {
+    addon.blake3Threads(threads);
+    const count = 5000;
+    const pages = Uint32Array.from({ length: count }, (_, i) => (i * 37) % memoryPages);
+    const expected = [...pages].map((page) => pageHashes[page]);
+    for (let round = 0; round < 20; round += 1) {
+      const out = new Uint8Array(32 * count);
+      addon.blake3Pages(memory, pages, count, out);
+      expect(hashes(out, count)).toEqual(expected);
+    }
+    const parents = new Uint8Array(32 * 4000);
+    addon.blake3Parents(new Uint8Array(memory), 64, 4000, parents);
+    const some = [0, 1, 127, 128, 3999];
+    expect(some.map((i) => hex(parents.subarray(32 * i, 32 * i + 32)))).toEqual(
+      some.map((i) => hashOf(new Uint8Array(memory, 64 * i, 64))),
+    );
+  });
+
+  it('names the first page past the end, whoever came upon it', () => {
+    addon.blake3Threads(4);
+    const pages = new Uint32Array(5000);
+    for (const position of [700, 1400, 4999]) pages[position] = memoryPages + position;
+    for (let round = 0; round < 50; round += 1)
+      expect(() => addon.blake3Pages(memory, pages, 5000, new Uint8Array(32 * 5000))).toThrow(
+        `holds page ${memoryPages + 700} at index 700, but`,
+      );
+  });
+
+  it('ends its threads when it is set back', async () => {
+    addon.blake3Threads(5);
+    addon.blake3Pages(memory, new Uint32Array(5000), 5000, new Uint8Array(32 * 5000));
+    addon.blake3Threads(1);
+    // A thread that has been joined may stay in the kernel's list a moment longer.
+    await vi.waitFor(() => expect(threadNames()).not.toContain('gaia-hash'));
+  });
+});
+
+function threadNames(): string[] {
+  return readdirSync('/proc/self/task').flatMap((id) => {
+    try {
+      return [readFileSync(`/proc/self/task/${id}/comm`, 'utf8').trim()];
+    } catch {
+      // It ended since it was listed.
+      return [];
+    }
+  });
+}
 
 describe('the dispatch level', () => {
   it('is the highest that the CPU has, and can be lowered and raised again', () => {

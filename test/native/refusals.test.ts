@@ -187,6 +187,19 @@ const refusals: Readonly<Record<keyof NativeBinding, readonly Refusal[]>> = {
     ['out', 'too small', RangeError, [bytes, 32, 2, new Uint8Array(63)]],
     ['out', 'of another type', TypeError, [bytes, 32, 1, pages]],
   ],
+  blake3ParentsAt: [
+    ['input', 'a buffer', TypeError, [memory, 32, pages, 1, bytes]],
+    ['which', 'past the input', RangeError, [new Uint8Array(63), 32, pages, 2, bytes]],
+    ['which', 'past the hashes', RangeError, [bytes, 32, pages, 2, new Uint8Array(63)]],
+    ['pieceBytes', 'zero', RangeError, [bytes, 0, pages, 1, bytes]],
+    ['pieceBytes', 'over one chunk', RangeError, [new Uint8Array(4096), 1025, pages, 1, bytes]],
+    ['which', 'an array', TypeError, [bytes, 32, [0, 1], 1, bytes]],
+    ['which', 'detached', TypeError, [bytes, 32, detached(Uint32Array), 1, bytes]],
+    ['which', 'past all', RangeError, [bytes, 32, Uint32Array.of(0xffff_ffff), 1, bytes]],
+    ['count', 'negative', RangeError, [bytes, 32, pages, -1, bytes]],
+    ['count', 'over the list', RangeError, [bytes, 32, pages, 3, new Uint8Array(96)]],
+    ['out', 'of another type', TypeError, [bytes, 32, pages, 1, pages]],
+  ],
   blake3: [
     ['bytes', 'missing', TypeError, []],
     ['bytes', 'a string', TypeError, ['hello']],
@@ -197,6 +210,13 @@ const refusals: Readonly<Record<keyof NativeBinding, readonly Refusal[]>> = {
     ['force', 'a number', TypeError, [512]],
     ['force', 'empty', RangeError, ['']],
     ['force', 'unknown', RangeError, ['neon']],
+  ],
+  blake3Threads: [
+    ['count', 'null', TypeError, [null]],
+    ['count', 'a string', TypeError, ['2']],
+    ['count', 'zero', RangeError, [0]],
+    ['count', 'over 64', RangeError, [65]],
+    ['count', 'a fraction', RangeError, [1.5]],
   ],
 };
 

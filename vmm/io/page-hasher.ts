@@ -34,4 +34,14 @@ export class PageHasher {
   hashParents(input: Uint8Array, pieceBytes: number, count: number, out: Uint8Array): void {
     native().blake3Parents(input, pieceBytes, count, out);
   }
+
+  hashParentsAt(
+    input: Uint8Array,
+    pieceBytes: number,
+    which: Uint32Array,
+    count: number,
+    out: Uint8Array,
+  ): void {
+    native().blake3ParentsAt(input, pieceBytes, which, count, out);
+  }
 }
