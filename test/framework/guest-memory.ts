@@ -2,7 +2,7 @@
  * The oracle for guest memory: compares whole memories byte by byte, without any bitmap, so that what it finds can
  * be held against QEMU's dirty bitmaps.
  */
-import { hasBit, setBit } from '../../merkle/bitmap.ts';
+import { countBits, hasBit, listBits, setBit, uniteInto } from '../../merkle/bitmap.ts';
 import { pageBytes } from '../../vmm/io/qemu/layout.ts';
 import type { GuestBlock, GuestPort } from '../../vmm/io/qemu/port.ts';
 
@@ -36,6 +36,22 @@ export function differingPages(left: GuestPort, right: GuestPort): string[] {
     });
   }
   return names;
+}
+
+/** The set pages of `bitmap` in which two guests of one machine differ, by name. Both must stand. */
+export function differingPagesIn(bitmap: Uint32Array, left: GuestPort, right: GuestPort): string[] {
+  const pages = new Uint32Array(countBits(bitmap));
+  listBits(bitmap, pages);
+  return [...pages].flatMap((bit) => {
+    const at = left.blocks.findIndex(
+      ({ bitmapBit, pageCount }) => bit >= bitmapBit && bit < bitmapBit + pageCount,
+    );
+    const [block, other] = [left.blocks[at], right.blocks[at]];
+    if (block === undefined || other === undefined) throw new Error(`Bit ${bit} belongs to no block of both`);
+    const from = (bit - block.bitmapBit) * pageBytes;
+    const pageOf = ({ memory }: GuestBlock): Buffer => Buffer.from(memory, from, pageBytes);
+    return pageOf(block).equals(pageOf(other)) ? [] : [pageName(block, bit - block.bitmapBit)];
+  });
 }
 
 /** A copy of a guest's memory at one moment. */
@@ -73,5 +89,43 @@ export class MemoryCopy {
         .filter((page) => hasBit(changed, block.bitmapBit + page) && !hasBit(dirty, block.bitmapBit + page))
         .map((page) => pageName(block, page));
     });
+  }
+}
+
+/**
+ * Holds the dirty bitmaps of one guest against what really changed. Guarantee: a page that changed since the last
+ * `check` and was in no bitmap collected since then is found, whatever changed it.
+ */
+export class DirtyWatch {
+  /** Over all checks. */
+  changedPages = 0;
+  dirtyPages = 0;
+  readonly #port: GuestPort;
+  readonly #copy: MemoryCopy;
+  readonly #dirty: Uint32Array;
+
+  /** What is dirty now is collected and forgotten. */
+  constructor(port: GuestPort) {
+    port.collect();
+    this.#port = port;
+    this.#copy = new MemoryCopy(port);
+    this.#dirty = new Uint32Array(port.dirtyBitmap.length);
+  }
+
+  /** Collects and adds to what was collected before; the port's bitmap holds this time's pages only. */
+  collect(): number {
+    const pages = this.#port.collect();
+    uniteInto(this.#dirty, this.#port.dirtyBitmap);
+    return pages;
+  }
+
+  /** Names of the pages that changed since the last check and that no bitmap since then has. */
+  check(): string[] {
+    const changed = this.#copy.renew();
+    const missing = this.#copy.missing(changed, this.#dirty);
+    this.changedPages += countBits(changed);
+    this.dirtyPages += countBits(this.#dirty);
+    this.#dirty.fill(0);
+    return missing;
   }
 }

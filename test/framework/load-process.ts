@@ -17,20 +17,33 @@ export class LoadProcess<Report> {
     this.#lines = this.#interface[Symbol.asyncIterator]();
   }
 
-  /** Starts `dist/test/framework/PROGRAM` and waits until every client has had a reply. */
+  /** Starts `dist/test/framework/PROGRAM`. */
+  static begin<Report>(
+    namespace: NetworkNamespace,
+    program: string,
+    programArguments: readonly string[],
+  ): LoadProcess<Report> {
+    const file = join(projectFolder(), 'dist/test/framework', program);
+    const [command, args] = namespace.inside(process.execPath, [file, ...programArguments]);
+    return new LoadProcess<Report>(spawn(command, args, { stdio: ['pipe', 'pipe', 'inherit'] }));
+  }
+
+  /** Starts it and waits until every client has had a reply. */
   static async start<Report>(
     namespace: NetworkNamespace,
     program: string,
     programArguments: readonly string[],
   ): Promise<LoadProcess<Report>> {
-    const file = join(projectFolder(), 'dist/test/framework', program);
-    const [command, args] = namespace.inside(process.execPath, [file, ...programArguments]);
-    const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'inherit'] });
-    const load = new LoadProcess<Report>(child);
-    const first = await load.#lines.next();
-    if (first.value !== 'serving')
-      throw new Error(`${program} did not come to serve: ${String(first.value)}`);
+    const load = LoadProcess.begin<Report>(namespace, program, programArguments);
+    await load.serving();
     return load;
+  }
+
+  /** Resolves once every client has had a reply. */
+  async serving(): Promise<void> {
+    const first = await this.#lines.next();
+    if (first.value !== 'serving')
+      throw new Error(`The load program did not come to serve: ${String(first.value)}`);
   }
 
   /** Lets the operations under way end, and returns what the clients saw. */

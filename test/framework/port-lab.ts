@@ -5,62 +5,109 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setImmediate as turn } from 'node:timers/promises';
+import { findImage, type Image } from '../../images/index.ts';
+import { LoadProcess } from './load-process.ts';
 import { NetworkNamespace } from './network-namespace.ts';
 import { PortGuest, portQemu, serialFile } from './port-guest.ts';
 import { firmwareArguments, imageArguments, type PlacedProfile } from './port-machine.ts';
-import type { Image } from '../../images/index.ts';
+import { running } from './running.ts';
 
 /** What the lab fills in by itself. */
-type Profile = Omit<PlacedProfile, 'tapName'>;
+export type LabProfile = Omit<PlacedProfile, 'tapName'>;
 
-export class PortLab {
+interface Place {
   readonly namespace: NetworkNamespace;
   readonly folder: string;
   readonly qemu: string;
+}
+
+export class PortLab {
+  #place: Place | undefined;
   readonly #guests: PortGuest[] = [];
+  readonly #loads: { kill(): void }[] = [];
 
-  private constructor(namespace: NetworkNamespace, qemu: string) {
-    this.namespace = namespace;
-    this.qemu = qemu;
-    this.folder = mkdtempSync(join(tmpdir(), 'gaia-port-'));
-  }
-
-  static async create(): Promise<PortLab> {
+  /** Before anything else. */
+  async open(): Promise<void> {
     const qemu = await portQemu();
-    return new PortLab(await NetworkNamespace.create(), qemu);
+    const namespace = await NetworkNamespace.create();
+    this.#place = { namespace, qemu, folder: mkdtempSync(join(tmpdir(), 'gaia-port-')) };
   }
+
+  get #opened(): Place {
+    if (this.#place === undefined) throw new Error('The lab is not open');
+    return this.#place;
+  }
+
+  get namespace(): NetworkNamespace {
+    return this.#opened.namespace;
+  }
+
+  get folder(): string {
+    return this.#opened.folder;
+  }
+
+  get qemu(): string {
+    return this.#opened.qemu;
+  }
+
+  // Guests -------------------------------------------------------------------------------------------
 
   /** A standing guest that would boot `image`; its tap is called `name`, at most 15 characters. */
-  startImage(name: string, image: Image, profile: Profile = {}, portOptions?: string): PortGuest {
+  startImage(name: string, image: Image, profile: LabProfile = {}, portOptions?: string): PortGuest {
     return this.start(name, imageArguments(image, this.#placed(name, profile)), portOptions);
   }
 
+  /** A standing guest whose service answers. */
+  async boot(name: string, imageName: string, profile: LabProfile = {}): Promise<PortGuest> {
+    const image = await findImage(imageName);
+    const guest = this.startImage(name, image, profile);
+    guest.bootUntil(image.readyMarker ?? '');
+    return guest;
+  }
+
   /** A standing guest that would run `firmware`. */
-  startFirmware(name: string, firmware: Uint8Array, profile: Profile = {}, portOptions?: string): PortGuest {
+  startFirmware(
+    name: string,
+    firmware: Uint8Array,
+    profile: LabProfile = {},
+    portOptions?: string,
+  ): PortGuest {
     return this.start(name, this.firmwareArguments(name, firmware, profile), portOptions);
   }
 
-  firmwareArguments(name: string, firmware: Uint8Array, profile: Profile = {}): string[] {
+  firmwareArguments(name: string, firmware: Uint8Array, profile: LabProfile = {}): string[] {
     return firmwareArguments(firmware, this.folder, this.#placed(name, profile));
   }
 
   start(name: string, args: readonly string[], portOptions?: string): PortGuest {
-    const { namespace, folder, qemu } = this;
     const options = portOptions === undefined ? {} : { portOptions };
-    const guest = PortGuest.start({ qemu, namespace, folder, name, args, ...options });
+    const guest = PortGuest.start({ ...this.#opened, name, args, ...options });
     this.#guests.push(guest);
     return guest;
   }
 
-  #placed(name: string, profile: Profile): PlacedProfile {
+  #placed(name: string, profile: LabProfile): PlacedProfile {
     return { tapName: name, serialFile: serialFile({ folder: this.folder, name }), ...profile };
   }
+
+  // The network --------------------------------------------------------------------------------------
 
   /** Gives the host an address on a guest's tap, so that programs in the namespace reach the guest. */
   async bringUp(tap: string, address: string): Promise<void> {
     await this.namespace.run('ip', ['address', 'add', address, 'dev', tap]);
     await this.namespace.run('ip', ['link', 'set', tap, 'up']);
+  }
+
+  /** Starts a load program and repeats `step`, which runs the guests that it asks, until it is served. */
+  async load<Report>(
+    program: string,
+    words: readonly string[],
+    step: () => void,
+  ): Promise<LoadProcess<Report>> {
+    const load = LoadProcess.begin<Report>(this.namespace, program, words);
+    this.#loads.push(load);
+    await running(load.serving(), step);
+    return load;
   }
 
   /** Frames that QEMU has written to a tap since the tap was made. */
@@ -77,28 +124,19 @@ export class PortLab {
     return Number(await this.namespace.run('cat', [`/sys/class/net/${tap}/statistics/${name}`]));
   }
 
+  // The end ------------------------------------------------------------------------------------------
+
+  /** Ends one guest; the others go on. */
+  async removeGuest(guest: PortGuest): Promise<void> {
+    const at = this.#guests.indexOf(guest);
+    if (at !== -1) this.#guests.splice(at, 1);
+    await guest.remove();
+  }
+
   async remove(): Promise<void> {
+    for (const load of this.#loads) load.kill();
     for (const guest of this.#guests) await guest.remove();
-    await this.namespace.remove();
-    rmSync(this.folder, { recursive: true, force: true });
+    await this.#place?.namespace.remove();
+    if (this.#place !== undefined) rmSync(this.#place.folder, { recursive: true, force: true });
   }
-}
-
-const workLimitMs = 30_000;
-
-/** Repeats `step` until `work`, which needs a guest that runs, is done. */
-export async function running<T>(work: Promise<T>, step: () => void): Promise<T> {
-  const state = { done: false };
-  const watched = work.finally(() => {
-    state.done = true;
-  });
-  watched.catch(() => undefined); // It is awaited below, but `step` may throw first.
-  const begun = performance.now();
-  while (!state.done) {
-    if (performance.now() - begun > workLimitMs)
-      throw new Error('Work that needs the guest is not done after 30 s');
-    step();
-    await turn();
-  }
-  return watched;
 }

@@ -1,7 +1,7 @@
 /** The machines that port tests run: a guest image, and tiny firmware that replaces BIOS and kernel. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { findImage, type Image } from '../../images/index.ts';
+import type { Image } from '../../images/index.ts';
 import { machineArguments, type MachineProfile } from '../../vmm/io/qemu/profile.ts';
 
 export const guestAddress = '10.71.0.2';
@@ -21,10 +21,6 @@ const common = {
 
 /** Interface names have room for 15 characters, and each guest of a namespace needs its own. */
 export type PlacedProfile = Partial<MachineProfile> & { readonly tapName: string };
-
-export async function memcachedImage(): Promise<Image> {
-  return findImage('memcached');
-}
 
 /** In lockstep on a pc with the least memory unless `changes` say otherwise. */
 export function imageArguments(image: Image, changes: PlacedProfile): string[] {

@@ -1,10 +1,8 @@
 /** A round ends at its virtual instant: that is what makes two guests comparable at all. */
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, expect, it } from 'vitest';
 import { messageType, stopReason } from '../../../vmm/io/qemu/layout.ts';
 import type { Stopped } from '../../../vmm/io/qemu/port.ts';
 import { arpRequest } from '../../framework/arp-frame.ts';
-import { NetworkNamespace } from '../../framework/network-namespace.ts';
-import { PortLab } from '../../framework/port-lab.ts';
 import { exchange, portMessage } from '../../framework/port-message.ts';
 import type { PortGuest } from '../../framework/port-guest.ts';
 import {
@@ -12,14 +10,13 @@ import {
   guestAddress,
   haltingFirmware,
   lastOrder,
-  memcachedImage,
   writingFirmware,
 } from '../../framework/port-machine.ts';
+import { describeInLab } from '../../framework/port-suite.ts';
 
 const rounds = 200;
 /** One instruction, at the profile's icount shift. */
 const instructionNs = 4;
-const whyImpossible = NetworkNamespace.whyImpossible();
 
 /** 200 lengths from a few instructions to 3 ms, no two alike, most of them no multiple of an instruction. */
 const lengthsNs = Array.from(
@@ -27,19 +24,11 @@ const lengthsNs = Array.from(
   (_, number) => 13 + Math.round(1.0632 ** number * 15) + number,
 );
 
-describe.skipIf(whyImpossible !== undefined)(`a round ends (${whyImpossible ?? 'real guest'})`, () => {
-  let lab: PortLab;
+describeInLab('a round ends', (lab) => {
   let guest: PortGuest;
 
   beforeAll(async () => {
-    lab = await PortLab.create();
-    const image = await memcachedImage();
-    guest = lab.startImage('guest', image);
-    guest.bootUntil(image.readyMarker ?? '');
-  });
-
-  afterAll(async () => {
-    await lab.remove();
+    guest = await lab.boot('guest', 'memcached');
   });
 
   /** Runs all the rounds, each with what `framesOf` gives. */

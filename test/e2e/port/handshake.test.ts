@@ -2,11 +2,11 @@
 import { closeSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { execa } from 'execa';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { findImage } from '../../../images/index.ts';
 import { native } from '../../../native/binding.ts';
 import { areaOffset, version } from '../../../vmm/io/qemu/layout.ts';
-import { NetworkNamespace } from '../../framework/network-namespace.ts';
-import { PortLab } from '../../framework/port-lab.ts';
+import type { PortLab } from '../../framework/port-lab.ts';
 import { portCommand, serialFile } from '../../framework/port-guest.ts';
 import {
   giveOrder,
@@ -14,18 +14,15 @@ import {
   haltingFirmware,
   hostNetwork,
   imageArguments,
-  memcachedImage,
   orderIsDone,
   writingFirmware,
 } from '../../framework/port-machine.ts';
+import { describeInLab } from '../../framework/port-suite.ts';
 import { QemuProcess } from '../../framework/qemu-process.ts';
 import { QmpClient } from '../../framework/qmp-client.ts';
 import { memcachedRoundTrip } from '../../framework/service-checks.ts';
 
 const bootTimeoutMs = 90_000;
-const whyImpossible = NetworkNamespace.whyImpossible();
-
-let lab: PortLab;
 
 /** Names and lengths of all RAM blocks as QEMU lists them for people. */
 async function listedBlocks(qmp: QmpClient): Promise<[string, number][]> {
@@ -38,15 +35,7 @@ async function listedBlocks(qmp: QmpClient): Promise<[string, number][]> {
   });
 }
 
-describe.skipIf(whyImpossible !== undefined)(`the gaia port greets (${whyImpossible ?? 'real QEMU'})`, () => {
-  beforeAll(async () => {
-    lab = await PortLab.create();
-  });
-
-  afterAll(async () => {
-    await lab.remove();
-  });
-
+describeInLab('the gaia port greets', (lab) => {
   it('every RAM block comes with a descriptor of the very memory that the guest uses', async () => {
     const qmpPath = join(lab.folder, 'blocks.qmp');
     const firmware = writingFirmware();
@@ -96,71 +85,62 @@ describe.skipIf(whyImpossible !== undefined)(`the gaia port greets (${whyImpossi
   });
 });
 
-describe.skipIf(whyImpossible !== undefined)(
-  `a machine that no agent can replicate (${whyImpossible ?? 'real QEMU'})`,
-  () => {
-    let listenFd: number;
+describeInLab('a machine that no agent can replicate', (lab) => {
+  let listenFd: number;
 
-    beforeAll(async () => {
-      lab = await PortLab.create();
-      // An agent is there, so that its absence is no reason.
-      listenFd = native().portListen(join(lab.folder, 'refused.port'));
-    });
+  beforeAll(() => {
+    // An agent is there, so that its absence is no reason.
+    listenFd = native().portListen(join(lab.folder, 'refused.port'));
+  });
 
-    afterAll(async () => {
-      closeSync(listenFd);
-      await lab.remove();
-    });
+  afterAll(() => {
+    closeSync(listenFd);
+  });
 
-    it.each<[string, (args: string[]) => string[], RegExp]>([
-      [
-        'a second port',
-        (args) => [...args, '-object', 'gaia-port,id=port1,path=/nowhere,netdev=net0'],
-        /only one gaia-port fits a machine/,
-      ],
-      [
-        'a netdev that is not there',
-        (args) => args.map((arg) => arg.replace('netdev=net0', 'netdev=absent')),
-        /absent/,
-      ],
-      [
-        'a netdev without a card',
-        (args) => without(args, '-device', /virtio-net/),
-        /netdev 'net0' has no NIC/,
-      ],
-      [
-        'a netdev of kind "user", whose connections would live in one QEMU',
-        (args) => [...without(args, '-netdev', /tap/), '-netdev', 'user,id=net0'],
-        /netdev 'net0' is not a tap|-netdev user,id=net0: .*'?user'?/,
-      ],
-      [
-        'a netdev that is no tap',
-        (args) => [...without(args, '-netdev', /tap/), '-netdev', 'hubport,id=net0,hubid=1'],
-        /netdev 'net0' is not a tap/,
-      ],
-      [
-        'memory that is not shared',
-        (args) => args.map((arg) => arg.replace('share=on', 'share=off')),
-        /memory backends need share=on/,
-      ],
-    ])('%s is refused by name', async (_what, change, complaint) => {
-      const { exitCode, stderr } = await runToItsEnd('refused', change);
-      expect(stderr).toMatch(complaint);
-      expect(exitCode).toBe(1);
-    });
+  it.each<[string, (args: string[]) => string[], RegExp]>([
+    [
+      'a second port',
+      (args) => [...args, '-object', 'gaia-port,id=port1,path=/nowhere,netdev=net0'],
+      /only one gaia-port fits a machine/,
+    ],
+    [
+      'a netdev that is not there',
+      (args) => args.map((arg) => arg.replace('netdev=net0', 'netdev=absent')),
+      /absent/,
+    ],
+    ['a netdev without a card', (args) => without(args, '-device', /virtio-net/), /netdev 'net0' has no NIC/],
+    [
+      'a netdev of kind "user", whose connections would live in one QEMU',
+      (args) => [...without(args, '-netdev', /tap/), '-netdev', 'user,id=net0'],
+      /netdev 'net0' is not a tap|-netdev user,id=net0: .*'?user'?/,
+    ],
+    [
+      'a netdev that is no tap',
+      (args) => [...without(args, '-netdev', /tap/), '-netdev', 'hubport,id=net0,hubid=1'],
+      /netdev 'net0' is not a tap/,
+    ],
+    [
+      'memory that is not shared',
+      (args) => args.map((arg) => arg.replace('share=on', 'share=off')),
+      /memory backends need share=on/,
+    ],
+  ])('%s is refused by name', async (_what, change, complaint) => {
+    const { exitCode, stderr } = await runToItsEnd(lab, 'refused', change);
+    expect(stderr).toMatch(complaint);
+    expect(exitCode).toBe(1);
+  });
 
-    it.each<[string, string, RegExp]>([
-      ['without "path"', 'gaia-port,id=port0,netdev=net0', /path/],
-      ['without "netdev"', 'gaia-port,id=port0,path=/nowhere', /netdev/],
-      ['whose agent is not there', 'gaia-port,id=port0,path=/nowhere,netdev=net0', /no agent at '\/nowhere'/],
-      ['whose path no socket can have', `gaia-port,id=port0,path=/${'x'.repeat(120)},netdev=net0`, /longer/],
-    ])('a port %s is refused by name', async (_what, object, complaint) => {
-      const { exitCode, stderr } = await runToItsEnd('refused', (args) => [...args.slice(0, -1), object]);
-      expect(stderr).toMatch(complaint);
-      expect(exitCode).toBe(1);
-    });
-  },
-);
+  it.each<[string, string, RegExp]>([
+    ['without "path"', 'gaia-port,id=port0,netdev=net0', /path/],
+    ['without "netdev"', 'gaia-port,id=port0,path=/nowhere', /netdev/],
+    ['whose agent is not there', 'gaia-port,id=port0,path=/nowhere,netdev=net0', /no agent at '\/nowhere'/],
+    ['whose path no socket can have', `gaia-port,id=port0,path=/${'x'.repeat(120)},netdev=net0`, /longer/],
+  ])('a port %s is refused by name', async (_what, object, complaint) => {
+    const { exitCode, stderr } = await runToItsEnd(lab, 'refused', (args) => [...args.slice(0, -1), object]);
+    expect(stderr).toMatch(complaint);
+    expect(exitCode).toBe(1);
+  });
+});
 
 /** Removes every `option` whose value matches. */
 function without(args: readonly string[], option: string, value: RegExp): string[] {
@@ -172,6 +152,7 @@ function without(args: readonly string[], option: string, value: RegExp): string
 
 /** A QEMU with a port, its arguments changed, as far as it comes; `change` sees what follows QEMU's name. */
 async function runToItsEnd(
+  lab: PortLab,
   name: string,
   change: (args: string[]) => string[],
 ): Promise<{ exitCode: number | undefined; stderr: string }> {
@@ -188,18 +169,13 @@ async function runToItsEnd(
   return { exitCode, stderr };
 }
 
-describe.skipIf(whyImpossible !== undefined)(`without a port (${whyImpossible ?? 'real QEMU'})`, () => {
-  beforeAll(async () => {
-    lab = await PortLab.create();
+describeInLab('without a port', (lab) => {
+  beforeAll(() => {
     process.env['GAIA_QEMU'] ??= lab.qemu;
   });
 
-  afterAll(async () => {
-    await lab.remove();
-  });
-
   it('QEMU runs guests as ever: nothing of its own memory is shared, nothing is held, migration is free', async () => {
-    const image = await memcachedImage();
+    const image = await findImage('memcached');
     await lab.namespace.addTap('plain', hostNetwork);
     const place = { folder: lab.folder, name: 'plain' };
     const qmpPath = join(lab.folder, 'plain.qmp');
