@@ -236,4 +236,18 @@ export class MerkleTree {
   pageOf(leaf: number): number {
     return this.#pages[leaf] ?? 0;
   }
+
+  /** The leaf of a page, or -1. */
+  leafOf(page: number): number {
+    let low = 0;
+    let high = this.leafCount - 1;
+    while (low <= high) {
+      const middle = (low + high) >>> 1;
+      const found = this.#pages[middle] ?? 0;
+      if (found === page) return middle;
+      if (found < page) low = middle + 1;
+      else high = middle - 1;
+    }
+    return -1;
+  }
 }
