@@ -23,7 +23,16 @@ export function renderStatus(status: VmStatus): string {
     `term ${term}`,
     `${replicasUp}/${replicasTotal} replicas`,
   ].join('   ');
-  return [health, replicaTable(status), figures(status)].filter((part) => part !== '').join('\n');
+  return [health, ...trouble(status), replicaTable(status), ...figures(status)].join('\n');
+}
+
+/** Since when it is not PROTECTED, what is being done about it, and the one command to run, if any. */
+function trouble({ since, doing, command }: VmStatus): string[] {
+  const lines: string[] = [];
+  if (since !== null) lines.push(`since   ${time(since)}, ${duration(Date.now() - Date.parse(since))} ago`);
+  if (doing !== null) lines.push(`doing   ${doing}`);
+  if (command !== null) lines.push(`run     ${command}`);
+  return lines;
 }
 
 function replicaTable({ replicas, leader }: VmStatus): string {
@@ -46,15 +55,35 @@ function replicaRow({ name, agentRuns, status, ageMs }: ReplicaStatus, leader: s
   ];
 }
 
-function figures({ replicas, leader }: VmStatus): string {
+function figures({ replicas, leader, lastFailover }: VmStatus): string[] {
+  const lines: string[] = [];
   const status = replicas.find((replica) => replica.name === leader)?.status;
-  if (status === undefined) return '';
-  return [
-    `rounds  ${count(status.rounds)}   guest time ${(status.virtualMs / 1000).toFixed(1)} s   frames in ${count(status.framesDelivered)}`,
-    `pages   compared ${count(status.verifications)} times, ${count(status.verifiedPages)} pages   divergent ${count(status.divergentPages)}   unequal roots ${count(status.mismatches)}`,
-  ].join('\n');
+  if (status !== undefined) {
+    const perSecond = status.roundsPerSecond.toFixed(1);
+    lines.push(
+      `rounds  ${perSecond}/s, ${count(status.rounds)} in all   guest time ${(status.virtualMs / 1000).toFixed(1)} s   frames in ${count(status.framesDelivered)}`,
+      `pages   compared ${count(status.verifications)} times, ${count(status.verifiedPages)} pages   divergent ${count(status.divergentPages)}   unequal roots ${count(status.mismatches)}`,
+    );
+  }
+  if (lastFailover !== null) {
+    const { from, to, gapMs } = lastFailover;
+    lines.push(`last    failover ${time(lastFailover.time)}  ${from}→${to}  gap ${count(gapMs)} ms`);
+  }
+  return lines;
 }
 
 function count(value: number): string {
   return value.toLocaleString('en-US');
+}
+
+/** Of an ISO 8601 time, as operators write it. */
+function time(iso: string): string {
+  return `${iso.slice(0, 10)} ${iso.slice(11, 19)} UTC`;
+}
+
+function duration(ms: number): string {
+  const seconds = Math.max(0, Math.round(ms / 1000));
+  if (seconds < 120) return `${seconds} s`;
+  if (seconds < 7200) return `${Math.floor(seconds / 60)} min`;
+  return `${Math.floor(seconds / 3600)} h`;
 }

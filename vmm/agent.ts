@@ -2,11 +2,12 @@
  * One replica's agent: starts its QEMU, runs its engine in a worker thread, answers the control API. Guarantees:
  * what it starts ends with it in good order; if it is killed, QEMU stops its guest by itself.
  */
-import { spawn, type ChildProcess } from 'node:child_process';
-import { appendFileSync, closeSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { randomUUID } from 'node:crypto';
+import { appendFileSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { native } from '../native/binding.ts';
-import { ControlServer, controlRequest } from './io/control-api.ts';
+import { GaiaError } from './core/errors.ts';
+import type { ReplicaId } from './core/ids.ts';
 import type {
   EngineCommand,
   EngineEvent,
@@ -15,75 +16,114 @@ import type {
   EngineStatus,
 } from './engine-protocol.ts';
 import { joinBridge } from './io/bridge.ts';
-import { machineArguments } from './io/qemu/profile.ts';
-import type { PeerCard } from './io/transport/transport.ts';
-import { replicaFiles, type ReplicaPlan, type VmPlan } from './vm-plan.ts';
-
-const peerRetryMs = 50;
-const eventsKeptMax = 1000;
-/** QEMU's file descriptor of the tap: the first behind stdin, stdout and stderr. */
-const qemuTapFd = 3;
+import { ControlServer } from './io/control-api.ts';
+import { takeLock } from './io/lock-file.ts';
+import { EventLog, type AgentEvent } from './event-log.ts';
+import { PeerMeeting, type Invitation } from './peer-meeting.ts';
+import { endOrphan, QemuKeeper } from './qemu-keeper.ts';
+import { Revival, type MissingPeer } from './revival.ts';
+import { replicaFiles, vmIsStopping, type ReplicaPlan, type VmPlan } from './vm-plan.ts';
 
 export interface AgentStatus extends EngineStatus {
   readonly name: string;
   readonly agentPid: number;
   readonly qemuPid: number | null;
+  /** Agents that do not run, as far as this one knows, and what is done about it. */
+  readonly missing: readonly MissingPeer[];
+  /** The last takeover by this replica, also by an earlier process of it. */
+  readonly failover: Failover | null;
 }
 
-export interface AgentEvent extends EngineEvent {
-  readonly number: number;
+export interface Failover {
   readonly time: string;
+  readonly from: number;
+  readonly to: number;
+  readonly term: number;
+  /** Since the former leader was last heard. */
+  readonly gapMs: number;
 }
+
+type Answer = Extract<EngineReport, { readonly request: number }>;
 
 export class Agent {
   readonly #plan: VmPlan;
   readonly #replica: ReplicaPlan;
   readonly #files: ReturnType<typeof replicaFiles>;
-  readonly #events: AgentEvent[] = [];
-  readonly #statusRequests = new Map<number, (status: EngineStatus) => void>();
+  readonly #process = randomUUID();
+  readonly #events: EventLog;
+  readonly #requests = new Map<number, (answer: Answer) => void>();
+  readonly #meeting: PeerMeeting;
+  readonly #revival: Revival;
   readonly #closed: Promise<void>;
   #resolveClosed: () => void = () => undefined;
   #worker: Worker | undefined;
-  #qemu: ChildProcess | undefined;
-  #cards: Readonly<Record<number, PeerCard>> = {};
-  #api: ControlServer | undefined;
-  #statusNumber = 0;
-  #eventNumber = 0;
+  #qemu: QemuKeeper | undefined;
+  #requestNumber = 0;
   #wakeFd = -1;
 
   constructor(plan: VmPlan, replica: ReplicaPlan) {
     this.#plan = plan;
     this.#replica = replica;
     this.#files = replicaFiles(plan.name, replica.name);
+    this.#events = new EventLog(this.#files.eventsFile);
+    const event = (happened: EngineEvent) => this.#event(happened);
+    this.#meeting = new PeerMeeting(plan.name, replica, this.#process, {
+      connect: (peer, invitation) => this.#connect(peer, invitation),
+    });
+    this.#revival = new Revival(plan, replica, { event });
     this.#closed = new Promise((resolve) => {
       this.#resolveClosed = resolve;
     });
   }
 
-  /** Runs until it is told to stop. */
+  /** Runs until it is told to stop; at once to its end where another agent of this replica runs. */
   async run(): Promise<void> {
     mkdirSync(this.#files.runFolder, { recursive: true, mode: 0o700 });
     mkdirSync(this.#files.logFolder, { recursive: true, mode: 0o700 });
-    writeFileSync(this.#files.agentPidFile, `${process.pid}\n`);
+    const lock = takeLock(this.#files.lockFile);
+    if ('holderPid' in lock) {
+      this.#log(`ends at once: the agent with pid ${lock.holderPid} runs already`);
+      return;
+    }
+    writeFileSync(this.#files.agentPidFile, `${process.pid}\n`, { mode: 0o600 });
+    // Looked at after the pid is there to be found: who stops the VM sees one of the two.
+    if (!vmIsStopping(this.#plan.name)) await this.#runLocked();
+    rmSync(this.#files.runFolder, { recursive: true, force: true });
+    lock.release();
+  }
+
+  async #runLocked(): Promise<void> {
+    if (await endOrphan(this.#plan.name, this.#replica.name))
+      this.#log('ended the QEMU that an earlier agent left');
     const tapFd = this.#replica.executes ? await this.#openTap() : -1;
-    this.#api = new ControlServer(this.#files.agentSocket, {
-      'GET /v1/address': () => Promise.resolve(this.#cards),
+    const { id } = this.#replica;
+    await this.#startEngine({ plan: this.#plan, self: id, process: this.#process, tapFd });
+    const api = this.#control();
+    await api.listen();
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => this.#stop());
+    if (tapFd >= 0) this.#startQemu(tapFd);
+    for (const peer of this.#plan.replicas) if (peer.id !== id) this.#meet(peer);
+    await this.#closed;
+    api.close();
+  }
+
+  #control(): ControlServer {
+    return new ControlServer(this.#files.agentSocket, {
+      'GET /v1/card': (query) => this.#invite(query),
       'GET /v1/status': () => this.#status(),
-      'GET /v1/events': () => Promise.resolve(this.#events),
+      'GET /v1/events': () => Promise.resolve(this.#events.events),
       'POST /v1/stop': () => {
-        this.#command({ type: 'stop' });
+        this.#stop();
         return Promise.resolve({});
       },
     });
-    await this.#api.listen();
-    await this.#startEngine({ plan: this.#plan, self: this.#replica.id, tapFd });
-    if (tapFd >= 0) this.#startQemu(tapFd);
-    await Promise.all(
-      this.#plan.replicas.filter(({ id }) => id !== this.#replica.id).map((peer) => this.#meet(peer)),
-    );
-    await this.#closed;
-    this.#api.close();
-    rmSync(this.#files.runFolder, { recursive: true, force: true });
+  }
+
+  #stop(): void {
+    this.#meeting.end();
+    this.#revival.end();
+    this.#qemu?.end();
+    this.#command({ type: 'stop' });
   }
 
   async #openTap(): Promise<number> {
@@ -116,21 +156,27 @@ export class Agent {
 
   #takeReport(message: EngineReport): void {
     switch (message.type) {
-      case 'reachable':
-        this.#cards = message.cards;
+      case 'listening':
         this.#wakeFd = message.wakeFd;
         break;
       case 'event':
         this.#event(message.event);
         break;
-      case 'status':
-        this.#statusRequests.get(message.request)?.(message.status);
-        this.#statusRequests.delete(message.request);
+      case 'peer gone':
+        this.#peerGone(message.id);
+        break;
+      case 'leader':
+        this.#revival.leaderIs(message.leader);
+        break;
+      case 'guest lost':
+        this.#qemu?.lost();
         break;
       case 'stopped':
         this.#resolveClosed();
         break;
-      case 'listening':
+      default:
+        this.#requests.get(message.request)?.(message);
+        this.#requests.delete(message.request);
     }
   }
 
@@ -139,110 +185,97 @@ export class Agent {
     if (this.#wakeFd >= 0) native().ring(this.#wakeFd, 'pipe');
   }
 
-  async #status(): Promise<AgentStatus> {
-    const request = ++this.#statusNumber;
-    const status = await new Promise<EngineStatus>((resolve) => {
-      this.#statusRequests.set(request, resolve);
-      this.#command({ type: 'status', request });
+  /** Sends a command that the engine answers, and waits for its answer. */
+  #ask<Type extends Answer['type']>(
+    command: (request: number) => EngineCommand,
+  ): Promise<Extract<Answer, { readonly type: Type }>> {
+    const request = ++this.#requestNumber;
+    return new Promise((resolve) => {
+      this.#requests.set(request, (answer) => resolve(answer as Extract<Answer, { readonly type: Type }>));
+      this.#command(command(request));
     });
+  }
+
+  async #status(): Promise<AgentStatus> {
+    const { status } = await this.#ask<'status'>((request) => ({ type: 'status', request }));
     return {
       ...status,
       name: this.#replica.name,
       agentPid: process.pid,
       qemuPid: this.#qemu?.pid ?? null,
+      missing: this.#revival.missing(),
+      failover: failoverOf(this.#events.last('failover')),
     };
   }
 
   #startQemu(tapFd: number): void {
-    const { guest, network, qemu } = this.#plan;
-    const [guestAddress] = network.guestAddress.split('/');
-    const [hostAddress] = network.hostAddress.split('/');
-    const qemuArguments = [
-      ...machineArguments({
-        machine: guest.machine,
-        lockstep: true,
-        memoryBytes: guest.memoryBytes,
-        vcpus: 1,
-        kernel: guest.kernel,
-        initrd: guest.initrd,
-        appendExtra: [
-          ...guest.kernelArguments,
-          `gaia.ip=${network.guestAddress}`,
-          `gaia.gw=${hostAddress ?? ''}`,
-        ],
-        mac: guest.mac,
-        tapFd: qemuTapFd,
-        rtcBase: guest.rtcBase,
-        serialFile: this.#files.serialFile,
-      }),
-      '-S',
-      '-no-reboot',
-      ...['-name', `gaia-${this.#plan.name}-${this.#replica.name}`],
-      ...['-object', `gaia-port,id=port0,path=${this.#files.portSocket},netdev=net0`],
-    ];
-    const log = openSync(this.#files.qemuLogFile, 'a', 0o600);
-    const child = spawn(qemu, qemuArguments, { stdio: ['ignore', log, log, tapFd] });
-    closeSync(log);
-    this.#qemu = child;
-    writeFileSync(this.#files.qemuPidFile, `${child.pid ?? 0}\n`);
-    child.on('error', (error) => this.#event({ name: 'qemu-failed', text: error.message, data: {} }));
-    child.on('exit', (code, signal) => {
-      this.#event({
-        name: 'qemu-ended',
-        text: `QEMU ended with ${signal ?? `exit code ${code ?? -1}`}, the guest at ${guestAddress ?? ''}`,
-        data: {},
-      });
+    this.#qemu = new QemuKeeper(this.#plan, this.#replica, tapFd, {
+      event: (event) => this.#event(event),
+      guestReady: () => this.#command({ type: 'guest ready' }),
     });
-    this.#watchSerial();
+    this.#qemu.start();
   }
 
-  /** The image says by a line on the serial console when its service answers. */
-  #watchSerial(): void {
-    const { readyMarker } = this.#plan.guest;
-    if (readyMarker === null) return;
-    const look = () => {
-      let text: string;
-      try {
-        text = readFileSync(this.#files.serialFile, 'utf8');
-      } catch {
-        return; // QEMU has not made it yet.
-      }
-      if (text.includes(readyMarker)) {
-        clearInterval(timer);
-        this.#event({ name: 'guest-ready', text: `The guest says "${readyMarker}"`, data: {} });
-        this.#command({ type: 'guest ready' });
-      }
-    };
-    const timer = setInterval(look, 50);
-    timer.unref();
+  // Peers --------------------------------------------------------------------------------------------
+
+  #peer(id: number): ReplicaPlan | undefined {
+    return this.#plan.replicas.find((replica) => replica.id === id && id !== this.#replica.id);
   }
 
-  /** Learns how a peer is reached, as soon as its agent answers. */
-  async #meet(peer: ReplicaPlan): Promise<void> {
-    const socket = replicaFiles(this.#plan.name, peer.name).agentSocket;
-    for (;;) {
-      try {
-        const cards = (await controlRequest(socket, 'GET', '/v1/address', 1000)) as Record<number, PeerCard>;
-        const card = cards[this.#replica.id];
-        if (card !== undefined) {
-          this.#command({ type: 'peer', id: peer.id, card });
-          return;
-        }
-      } catch {
-        // Not up yet.
-      }
-      await new Promise((resolve) => setTimeout(resolve, peerRetryMs));
-    }
+  /** A peer's agent asks how exactly its process reaches this one. */
+  async #invite(query: URLSearchParams): Promise<Invitation> {
+    const peer = this.#peer(Number(query.get('replica') ?? -1));
+    const process = query.get('process') ?? '';
+    if (peer === undefined || !/^[0-9a-f-]{36}$/.test(process))
+      throw new GaiaError('GAIA_CARD', 'A card is asked for with ?replica=NUMBER&process=UUID');
+    const { card } = await this.#ask<'invited'>((request) => ({
+      type: 'invite',
+      request,
+      id: peer.id,
+      process,
+    }));
+    return { process: this.#process, card };
+  }
+
+  async #connect(peer: ReplicaPlan, { process, card }: Invitation): Promise<boolean> {
+    if (card === null) return false;
+    const { connected } = await this.#ask<'connected'>((request) => ({
+      type: 'connect',
+      request,
+      id: peer.id,
+      process,
+      card,
+    }));
+    if (connected) this.#revival.peerConnected(peer);
+    return connected;
+  }
+
+  #meet(peer: ReplicaPlan): void {
+    this.#meeting.meet(peer).catch((error: unknown) => {
+      this.#log(`peer ${peer.name} cannot be met: ${error instanceof Error ? error.message : String(error)}`);
+      process.exit(1);
+    });
+  }
+
+  #peerGone(id: ReplicaId): void {
+    const peer = this.#peer(id);
+    if (peer === undefined) return;
+    this.#revival.peerGone(peer);
+    this.#meet(peer);
   }
 
   #event(event: EngineEvent): void {
-    const numbered = { ...event, number: ++this.#eventNumber, time: new Date().toISOString() };
-    this.#events.push(numbered);
-    if (this.#events.length > eventsKeptMax) this.#events.shift();
+    this.#events.add(event);
     this.#log(`${event.name}: ${event.text}`);
   }
 
   #log(text: string): void {
     appendFileSync(this.#files.agentLogFile, `${new Date().toISOString()} ${text}\n`);
   }
+}
+
+function failoverOf(event: AgentEvent | undefined): Failover | null {
+  if (event === undefined) return null;
+  const { from, to, term, gapMs } = event.data;
+  return { time: event.time, from: Number(from), to: Number(to), term: Number(term), gapMs: Number(gapMs) };
 }

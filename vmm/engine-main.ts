@@ -5,9 +5,10 @@
  */
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { native } from '../native/binding.ts';
+import type { ReplicaId } from './core/ids.ts';
 import { invariant } from './core/invariant.ts';
 import type { EngineCommand, EngineReport, EngineStart } from './engine-protocol.ts';
-import { GuestPort } from './io/qemu/port.ts';
+import { GuestPort, PortLostError } from './io/qemu/port.ts';
 import { ShmTransport } from './io/transport/shm.ts';
 import type { PeerCard, Transport } from './io/transport/transport.ts';
 import { ReplicaEngine } from './replica-engine.ts';
@@ -20,7 +21,11 @@ class EngineLoop {
   readonly #start: EngineStart;
   readonly #transport: Transport;
   readonly #engine: ReplicaEngine;
-  readonly #connected = new Set<number>();
+  /** By peer: the process that is connected, or was until it ended. */
+  readonly #connected = new Map<ReplicaId, string>();
+  readonly #gone = new Set<ReplicaId>();
+  /** By peer: the process that was invited last. */
+  readonly #invited = new Map<ReplicaId, { readonly process: string; readonly card: PeerCard }>();
   readonly #listenFd: number;
   #port: GuestPort | undefined;
   #transportFds: readonly number[] = [];
@@ -28,21 +33,18 @@ class EngineLoop {
   #ready = new Uint8Array(0);
   #started = false;
   #stopped = false;
+  #leader: number | null = null;
 
   constructor(start: EngineStart) {
     this.#start = start;
     const { plan, self } = start;
-    const peers = plan.replicas.map((replica) => replica.id).filter((id) => id !== self);
     this.#transport = new ShmTransport(self);
     this.#engine = new ReplicaEngine(plan, self, this.#transport, {
       event: (event) => report({ type: 'event', event }),
     });
     this.#listenFd = this.#executes ? native().portListen(this.#files.portSocket) : -1;
     this.#watch();
-    const cards: Record<number, PeerCard> = {};
-    for (const peer of peers) cards[peer] = this.#transport.invite(peer);
-    report({ type: 'reachable', cards, wakeFd: this.#transport.wakeFd });
-    report({ type: 'listening' });
+    report({ type: 'listening', wakeFd: this.#transport.wakeFd });
   }
 
   get #executes(): boolean {
@@ -76,24 +78,65 @@ class EngineLoop {
   #pass(now: number): boolean {
     this.#transport.progress(now);
     for (let gone = this.#transport.takeGone(); gone !== undefined; gone = this.#transport.takeGone())
-      this.#engine.peerGone(gone);
-    return this.#started && this.#engine.pass(now);
+      this.#peerGone(gone);
+    if (!this.#started) return false;
+    const worked = this.#engine.pass(now);
+    this.#noteLeader();
+    if (this.#engine.guestLost) this.#dropGuest();
+    return worked;
   }
 
-  /** Consensus begins when every peer has been reached once and the own guest, if any, is here. */
+  #peerGone(peer: ReplicaId): void {
+    this.#gone.add(peer);
+    this.#engine.peerGone(peer);
+    report({ type: 'peer gone', id: peer });
+  }
+
+  #noteLeader(): void {
+    const leader = this.#engine.leader ?? null;
+    if (leader === this.#leader) return;
+    this.#leader = leader;
+    report({ type: 'leader', leader });
+  }
+
+  /** Another QEMU may take its place. */
+  #dropGuest(): void {
+    if (this.#port === undefined) return;
+    this.#port.close();
+    this.#port = undefined;
+    this.#watch();
+    report({ type: 'guest lost' });
+  }
+
+  /**
+   * A new VM's consensus begins when every peer has been reached once and the own guest, if any, is here: so the
+   * first executor leads. A replica that comes back begins at once, since others may wait for its vote.
+   */
   #begin(): void {
+    this.#takeGuest();
     if (this.#started) return;
-    if (this.#executes && this.#port === undefined) {
-      const fd = native().portAccept(this.#listenFd);
-      if (fd === -1) return;
-      this.#port = new GuestPort(fd);
-      const first = this.#start.plan.replicas.find((replica) => replica.executes)?.id;
-      this.#engine.attachGuest(this.#port, this.#start.tapFd, first === this.#start.self);
-      this.#watch();
+    if (this.#engine.isNew) {
+      if (this.#executes && this.#port === undefined) return;
+      if (this.#connected.size < this.#start.plan.replicas.length - 1) return;
     }
-    if (this.#connected.size < this.#start.plan.replicas.length - 1) return;
     this.#engine.start(nowUs());
     this.#started = true;
+  }
+
+  #takeGuest(): void {
+    if (!this.#executes || this.#port !== undefined) return;
+    const fd = native().portAccept(this.#listenFd);
+    if (fd === -1) return;
+    try {
+      this.#port = new GuestPort(fd);
+      this.#engine.attachGuest(this.#port, this.#start.tapFd);
+    } catch (error) {
+      if (!(error instanceof PortLostError)) throw error;
+      // It ended while it was greeted: its keeper starts another one.
+      this.#port?.close();
+      this.#port = undefined;
+    }
+    this.#watch();
   }
 
   #takeCommands(): void {
@@ -109,9 +152,15 @@ class EngineLoop {
 
   #takeCommand(command: EngineCommand): void {
     switch (command.type) {
-      case 'peer':
-        this.#transport.connect(command.id, command.card);
-        this.#connected.add(command.id);
+      case 'invite':
+        report({
+          type: 'invited',
+          request: command.request,
+          card: this.#invite(command.id, command.process) ?? null,
+        });
+        break;
+      case 'connect':
+        report({ type: 'connected', request: command.request, connected: this.#connect(command) });
         break;
       case 'guest ready':
         this.#engine.guestReady();
@@ -122,6 +171,35 @@ class EngineLoop {
       case 'stop':
         this.#stopped = true;
     }
+  }
+
+  /**
+   * The card for one process of a peer; asked again it is the same. Undefined while another process of that peer is
+   * connected: its end must be known here first, so that nothing it sent is lost.
+   */
+  #invite(id: ReplicaId, process: string): PeerCard | undefined {
+    const known = this.#invited.get(id);
+    if (known?.process === process) return known.card;
+    if (this.#connected.has(id) && !this.#gone.has(id)) return undefined;
+    const card = this.#transport.invite(id);
+    this.#invited.set(id, { process, card });
+    return card;
+  }
+
+  /** False: that process has ended meanwhile, or its predecessor's end is not known here yet. */
+  #connect({ id, process, card }: Extract<EngineCommand, { readonly type: 'connect' }>): boolean {
+    if (this.#invite(id, process) === undefined) return false;
+    if (this.#connected.get(id) === process) return !this.#gone.has(id);
+    try {
+      this.#transport.connect(id, card);
+    } catch (error) {
+      // A system call failed: the process that the card names is no longer there.
+      if (!(error instanceof Error) || !('syscall' in error)) throw error;
+      return false;
+    }
+    this.#connected.set(id, process);
+    this.#gone.delete(id);
+    return true;
   }
 
   /** What ends the sleep: the transport, the guest, and while none is attached a connecting guest. */

@@ -6,13 +6,29 @@ import type { VmPlan } from './vm-plan.ts';
 export interface EngineStart {
   readonly plan: VmPlan;
   readonly self: ReplicaId;
+  /** Tells this process of the replica from all others. */
+  readonly process: string;
   /** -1: this replica does not execute. */
   readonly tapFd: number;
 }
 
 /** Main thread to worker; the doorbell is rung after each. */
 export type EngineCommand =
-  | { readonly type: 'peer'; readonly id: ReplicaId; readonly card: PeerCard }
+  /** Asks for a card for one process of a peer. */
+  | {
+      readonly type: 'invite';
+      readonly request: number;
+      readonly id: ReplicaId;
+      readonly process: string;
+    }
+  /** The card that this process of the peer gave. */
+  | {
+      readonly type: 'connect';
+      readonly request: number;
+      readonly id: ReplicaId;
+      readonly process: string;
+      readonly card: PeerCard;
+    }
   | { readonly type: 'guest ready' }
   | { readonly type: 'status'; readonly request: number }
   | { readonly type: 'stop' };
@@ -39,6 +55,20 @@ export interface EngineStatus {
   /** Comparisons whose roots differed. */
   readonly mismatches: number;
   readonly divergentPages: number;
+  /** While it serves: rounds a second, lately. */
+  readonly roundsPerSecond: number;
+  /** While it serves: for how long no other replica has executed, ms; null: one does. */
+  readonly aloneForMs: number | null;
+  /** State on its way to another replica. */
+  readonly transfer: TransferStatus | null;
+}
+
+export interface TransferStatus {
+  readonly to: number;
+  readonly sentBytes: number;
+  /** At most; pages that are zero do not travel. */
+  readonly totalBytes: number;
+  readonly forMs: number;
 }
 
 /** What happened, for `gaia-vm events` and the agent's log. */
@@ -50,14 +80,17 @@ export interface EngineEvent {
 
 /** Worker to main thread. */
 export type EngineReport =
-  | {
-      readonly type: 'reachable';
-      /** By peer: what it needs to reach this replica. */
-      readonly cards: Readonly<Record<number, PeerCard>>;
-      /** To be rung, as a pipe, after each command. */
-      readonly wakeFd: number;
-    }
-  | { readonly type: 'listening' }
+  /** The wake descriptor is to be rung, as a pipe, after each command. */
+  | { readonly type: 'listening'; readonly wakeFd: number }
+  /** Null: another process of that peer is still connected. */
+  | { readonly type: 'invited'; readonly request: number; readonly card: PeerCard | null }
+  | { readonly type: 'connected'; readonly request: number; readonly connected: boolean }
+  /** The peer's process has ended. */
+  | { readonly type: 'peer gone'; readonly id: ReplicaId }
+  /** Who leads has changed; null: nobody known here. */
+  | { readonly type: 'leader'; readonly leader: number | null }
+  /** The guest is gone; another QEMU may connect. */
+  | { readonly type: 'guest lost' }
   | { readonly type: 'event'; readonly event: EngineEvent }
   | { readonly type: 'status'; readonly request: number; readonly status: EngineStatus }
   | { readonly type: 'stopped' };

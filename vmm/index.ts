@@ -1,7 +1,8 @@
 /** The public face of vmm/: all that cli/ and programs that embed gaia-vm may use. */
 
 export { BrokenEnvironmentError, GaiaError } from './core/errors.ts';
-export type { AgentEvent, AgentStatus } from './agent.ts';
+export type { AgentStatus } from './agent.ts';
+export type { AgentEvent } from './event-log.ts';
 export { folders, type Folders } from './io/folders.ts';
 export { checkMachine, type CheckLine, type Verdict } from './io/machine-check.ts';
 export { gaiaVersion, projectFolder, selfCommand } from './io/project-folder.ts';
@@ -13,10 +14,8 @@ export {
   stopVm,
   vmEvents,
   vmNames,
-  vmStatus,
   StartTimeoutError,
   type GuestImage,
-  type ReplicaStatus,
   type StartOptions,
-  type VmStatus,
 } from './vm-manager.ts';
+export { vmStatus, type ReplicaStatus, type VmStatus } from './vm-status.ts';

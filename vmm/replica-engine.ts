@@ -8,6 +8,8 @@
 import { ConsensusShell } from './consensus-shell.ts';
 import { readUint64, recordType, writeUint64 } from './core/falcon/record.ts';
 import type { LogIndex, ReplicaId } from './core/ids.ts';
+import { invariant } from './core/invariant.ts';
+import { Rate } from './core/rate.ts';
 import { Pacemaker } from './core/rounds/pacemaker.ts';
 import {
   frameBytesInRound,
@@ -41,6 +43,8 @@ const transferStallUs = 3_000_000;
 /** A guest that the log no longer names for this long was left behind, and asks for state again. */
 const leftBehindUs = 1_000_000;
 const messagesPerPassMax = 64;
+/** QEMU processes that one agent process may start: an incarnation is never used twice. */
+const guestsPerProcessMax = 4096;
 
 export interface EngineFace {
   event(event: EngineEvent): void;
@@ -60,11 +64,24 @@ export class ReplicaEngine {
   #verifier: Verifier | undefined;
   #receiver: StateReceiver | undefined;
   #sender: StateSender | undefined;
+  /** Of the guest that the transfer under way goes to. */
+  #receiverIncarnation = 0;
+  #transferBeganUs = 0;
   #transferProgressUs = 0;
+  /** While it serves: since when nobody else has executed; Infinity: somebody does. */
+  #aloneSinceUs = Infinity;
+  /** Who led last, other than this replica. */
+  #formerLeader: ReplicaId | undefined;
+  readonly #roundRate = new Rate();
   /** Since when the committed executing set has lacked this replica; Infinity: it does not. */
   #outsideSinceUs = Infinity;
   /** Term and time in which the comparison under way began; it is void in any other term. */
   #comparison = { term: 0, sinceUs: 0 };
+  readonly #first: boolean;
+  readonly #executes: boolean;
+  readonly #processNumber: number;
+  /** Of the newest guest here: see `Executor` in core/falcon/executing-set.ts. */
+  #incarnation = 0;
   #guestReady = false;
   #guestLost = false;
   #stateAskedUs = -Infinity;
@@ -80,6 +97,9 @@ export class ReplicaEngine {
     const name = plan.replicas.find((replica) => replica.id === self)?.name ?? '';
     const hardState = new HardStateFile(replicaFiles(plan.name, name).hardStateFile, BigInt(plan.clusterId));
     const first = plan.replicas.find((replica) => replica.executes)?.id ?? self;
+    this.#first = first === self;
+    this.#executes = plan.replicas.some((replica) => replica.id === self && replica.executes);
+    this.#processNumber = hardState.processNumber;
     this.consensus = new ConsensusShell(
       self,
       plan.replicas.map((replica) => replica.id),
@@ -90,14 +110,32 @@ export class ReplicaEngine {
     this.#guestReady = plan.guest.readyMarker === null;
   }
 
-  /** This replica's guest: the first executor's is fresh and VALID, any other waits for state. */
-  attachGuest(port: GuestPort, tapFd: number, valid: boolean): void {
+  /** This process is the replica's first: it has no part in anything yet. */
+  get isNew(): boolean {
+    return this.#processNumber === 1;
+  }
+
+  get leader(): ReplicaId | undefined {
+    return this.consensus.falcon.leader;
+  }
+
+  get guestLost(): boolean {
+    return this.#guestLost;
+  }
+
+  /** This replica's guest: the new VM's first one is fresh and VALID, any other waits for state. */
+  attachGuest(port: GuestPort, tapFd: number): void {
     const { falcon } = this.consensus;
     port.welcome();
+    const base = (this.#processNumber - 1) * guestsPerProcessMax;
+    this.#incarnation = Math.max(base, this.#incarnation) + 1;
+    invariant(this.#incarnation <= base + guestsPerProcessMax, 'an incarnation is never used twice');
+    const valid = this.#first && this.#incarnation === 1;
+    this.#guestLost = false;
     this.#executor = new GuestExecutor(port, falcon, new Tap(tapFd, this.#plan.guest.mac));
     this.#verifier = new Verifier(port, (text) => this.#event('divergence', text, {}));
     if (!valid) this.#receiver = new StateReceiver(port);
-    falcon.setExecutor(1, valid);
+    falcon.setExecutor(this.#incarnation, valid);
   }
 
   start(nowUs: number): void {
@@ -132,6 +170,8 @@ export class ReplicaEngine {
       this.#loseGuest(error);
       worked = true;
     }
+    this.#noteAlone(nowUs);
+    if (falcon.leader !== undefined && falcon.leader !== this.#self) this.#formerLeader = falcon.leader;
     // A leader whose guest hangs must not look alive.
     if (this.#executor?.hangs(nowUs) !== true) falcon.leaderProgress();
     return this.consensus.carryOut() || worked;
@@ -173,6 +213,20 @@ export class ReplicaEngine {
       verifiedPages: verifier?.pages ?? 0,
       mismatches: verifier?.mismatches ?? 0,
       divergentPages: verifier?.divergentPages ?? 0,
+      roundsPerSecond: executor?.serving === true ? this.#roundRate.perSecond(this.#nowUs) : 0,
+      aloneForMs: this.#aloneSinceUs === Infinity ? null : (this.#nowUs - this.#aloneSinceUs) / 1000,
+      transfer: this.#transferStatus(),
+    };
+  }
+
+  #transferStatus(): EngineStatus['transfer'] {
+    const sender = this.#sender;
+    if (sender === undefined) return null;
+    return {
+      to: sender.peer.id,
+      sentBytes: sender.sentBytes,
+      totalBytes: this.#plan.guest.memoryBytes,
+      forMs: (this.#nowUs - this.#transferBeganUs) / 1000,
     };
   }
 
@@ -180,7 +234,7 @@ export class ReplicaEngine {
     const { falcon } = this.consensus;
     if (falcon.role === 'leader') return 'leader';
     if (falcon.role !== 'follower') return 'candidate';
-    return this.#executor === undefined ? 'standby' : 'backup';
+    return this.#executes ? 'backup' : 'standby';
   }
 
   #state(): EngineStatus['state'] {
@@ -193,7 +247,7 @@ export class ReplicaEngine {
   /** The log lost touch with the leader's and began anew: this guest lacks rounds, and needs state again. */
   #takeRebase(): void {
     const index = this.consensus.falcon.takeRebased();
-    if (index === undefined || this.#executor === undefined) return;
+    if (index === undefined || this.#executor === undefined || this.#receiver !== undefined) return;
     this.#event('rebased', `The log begins anew behind record ${index}: the guest needs state`, { index });
     this.#verifier?.abandon();
     this.#receiver = new StateReceiver(this.#executor.port);
@@ -231,7 +285,7 @@ export class ReplicaEngine {
         this.#verifier?.take(peer, kind, bytes);
         break;
       case MailKind.stateWanted:
-        this.#stateWanted.set(peer.id, readUint64(view, 0));
+        this.#takeStateWanted(peer.id, readUint64(view, 0));
         break;
       case MailKind.stateLoaded:
         this.#stateArrived(peer.id, readUint64(view, 0));
@@ -241,6 +295,13 @@ export class ReplicaEngine {
     }
   }
 
+  /** Another guest than the one that is being sent to: that one is gone. */
+  #takeStateWanted(replica: ReplicaId, incarnation: number): void {
+    this.#stateWanted.set(replica, incarnation);
+    if (this.#sender?.peer.id === replica && incarnation !== this.#receiverIncarnation)
+      this.#sender = undefined;
+  }
+
   #takeState(peer: TransportPeer, kind: number, bytes: Uint8Array): void {
     const loaded = this.#receiver?.take(kind, bytes);
     if (loaded === undefined || this.#executor === undefined) return;
@@ -248,7 +309,7 @@ export class ReplicaEngine {
     this.#outsideSinceUs = Infinity;
     this.#guestReady = true; // Only a guest that is ready is transferred.
     this.#executor.stateLoaded(loaded.index, loaded.virtualNs);
-    this.consensus.falcon.setExecutor(1, true);
+    this.consensus.falcon.setExecutor(this.#incarnation, true);
     writeUint64(new DataView(this.#word.buffer), 0, loaded.index);
     peer.send(MailKind.stateLoaded, this.#word);
     this.#event('state-loaded', `State of record ${loaded.index} loaded`, { index: loaded.index });
@@ -275,6 +336,7 @@ export class ReplicaEngine {
     let worked = this.#leftBehind(executor, nowUs);
     if (executor.takeEnd()) {
       this.#rounds++;
+      this.#roundRate.count(nowUs);
       this.#roundsSinceVerification++;
       this.#tellExecuted(executor);
       worked = true;
@@ -300,7 +362,7 @@ export class ReplicaEngine {
     if (nowUs - this.#outsideSinceUs < leftBehindUs || !executor.stands) return false;
     this.#event('left-behind', 'The log names this guest no longer: it asks for state', {});
     this.#verifier?.abandon();
-    falcon.setExecutor(1, false);
+    falcon.setExecutor(this.#incarnation, false);
     this.#receiver = new StateReceiver(executor.port);
     return true;
   }
@@ -318,7 +380,7 @@ export class ReplicaEngine {
     const { leader } = this.consensus.falcon;
     if (leader === undefined || nowUs - this.#stateAskedUs < stateWantedIntervalUs) return;
     this.#stateAskedUs = nowUs;
-    writeUint64(new DataView(this.#word.buffer), 0, 1);
+    writeUint64(new DataView(this.#word.buffer), 0, this.#incarnation);
     this.#transport.peer(leader)?.send(MailKind.stateWanted, this.#word);
   }
 
@@ -384,12 +446,35 @@ export class ReplicaEngine {
         term: falcon.term,
         index: executor.appliedIndex,
       });
+      this.#tellFailover(nowUs);
       return true;
     }
     if (this.#sender !== undefined) return this.#sendState();
     this.#watchPartner(nowUs);
     if (!level || falcon.log.lastIndex !== falcon.commitIndex || this.#verifier?.busy === true) return false;
     return this.#beginTransfer(executor) || this.#proposeNext(executor, nowUs);
+  }
+
+  /** How long nobody served, as far as this replica can tell: since it last heard of the leader before it. */
+  #tellFailover(nowUs: number): void {
+    const from = this.#formerLeader;
+    if (from === undefined) return;
+    const { falcon } = this.consensus;
+    const gapMs = Math.round((nowUs - falcon.state.leaderContactUs) / 1000);
+    this.#event('failover', `Took over from ${this.#name(from)}, which was last heard ${gapMs} ms ago`, {
+      from,
+      to: this.#self,
+      term: falcon.term,
+      gapMs,
+    });
+  }
+
+  /** Whether the state of the guest that serves is held anywhere else. */
+  #noteAlone(nowUs: number): void {
+    const { executingSetCommitted } = this.consensus.falcon;
+    const alone = this.#executor?.serving === true && executingSetCommitted.length < 2;
+    if (!alone) this.#aloneSinceUs = Infinity;
+    else if (this.#aloneSinceUs === Infinity) this.#aloneSinceUs = nowUs;
   }
 
   #sendState(): boolean {
@@ -408,11 +493,14 @@ export class ReplicaEngine {
 
   #beginTransfer(executor: GuestExecutor): boolean {
     if (!this.#guestReady) return false;
-    for (const replica of this.#stateWanted.keys()) {
+    for (const [replica, incarnation] of this.#stateWanted) {
       const peer = this.#transport.peer(replica);
+      if (this.#executesInLog(replica)) continue; // It leaves the set first.
       this.#stateWanted.delete(replica);
-      if (peer === undefined || this.#executesInLog(replica)) continue;
+      if (peer === undefined) continue;
       this.#sender = new StateSender(peer, executor.port, executor.appliedIndex);
+      this.#receiverIncarnation = incarnation;
+      this.#transferBeganUs = this.#nowUs;
       this.#transferProgressUs = this.#nowUs;
       return true;
     }
@@ -428,16 +516,22 @@ export class ReplicaEngine {
     if (sender?.peer.id !== replica || sender.index !== index) return;
     this.#sender = undefined;
     this.#stateWanted.delete(replica);
-    this.#event('state-sent', `State of record ${index} sent to ${this.#name(replica)}`, {
-      bytes: sender.sentBytes,
-    });
+    const pauseMs = Math.round((this.#nowUs - this.#transferBeganUs) / 1000);
+    this.#event(
+      'state-sent',
+      `State of record ${index} sent to ${this.#name(replica)}: ${(sender.sentBytes / 1e6).toFixed(1)} MB, the guest stood for ${pauseMs} ms`,
+      { index, bytes: sender.sentBytes, pauseMs },
+    );
     this.#addExecutor(replica);
   }
 
   #addExecutor(replica: ReplicaId): void {
     const { falcon } = this.consensus;
     this.#executed.set(replica, { index: this.#executor?.appliedIndex ?? 0, sinceUs: this.#nowUs });
-    const result = falcon.proposeExecutingSet([...falcon.executingSet, { replica, incarnation: 1 }]);
+    const result = falcon.proposeExecutingSet([
+      ...falcon.executingSet,
+      { replica, incarnation: this.#receiverIncarnation },
+    ]);
     if (typeof result === 'string') {
       this.#event('set-refused', `${this.#name(replica)} not added to the executing set: ${result}`, {});
       return;
@@ -456,7 +550,8 @@ export class ReplicaEngine {
       const stalls =
         (lags && nowUs - progress.sinceUs > backupStallUs) ||
         (this.#verifier?.busy === true && nowUs - this.#comparison.sinceUs > backupStallUs);
-      if (progress !== undefined && !stalls) continue;
+      // Whoever asks for state has no guest that executes.
+      if (progress !== undefined && !stalls && !this.#stateWanted.has(replica)) continue;
       const result = falcon.proposeExecutingSet(
         falcon.executingSet.filter((member) => member.replica !== replica),
       );
@@ -521,7 +616,7 @@ export class ReplicaEngine {
     this.#verifier = undefined;
     this.#receiver = undefined;
     this.#sender = undefined;
-    this.consensus.falcon.setExecutor(1, false);
+    this.consensus.falcon.setExecutor(this.#incarnation, false);
   }
 
   #name(id: ReplicaId): string {

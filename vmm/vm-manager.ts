@@ -2,7 +2,6 @@
  * Starts, watches and stops whole VMs on this machine: what the CLI calls. Guarantees: a start that fails leaves
  * nothing behind, unless it only took too long: then the VM stays, to be looked at; a stop removes every process, tap and bridge of the VM, also after crashes.
  */
-import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import {
   existsSync,
@@ -16,26 +15,29 @@ import {
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { AgentEvent, AgentStatus } from './agent.ts';
+import { agentMark, startAgent } from './agent-process.ts';
 import { controlRequest } from './io/control-api.ts';
 import { BrokenEnvironmentError, GaiaError } from './core/errors.ts';
 import { toReplicaId } from './core/ids.ts';
-import type { Protection } from './engine-protocol.ts';
+import { readEvents, type AgentEvent } from './event-log.ts';
 import { Bridge } from './io/bridge.ts';
 import { folders } from './io/folders.ts';
 import { endProcess, processRuns, readPid } from './io/process.ts';
-import { projectFolder, selfCommand } from './io/project-folder.ts';
+import { selfCommand } from './io/project-folder.ts';
 import { requireQemu } from './io/qemu/installed.ts';
+import { vmStatus, type VmStatus } from './vm-status.ts';
 import {
+  qemuMark,
   readVmPlan,
   replicaFiles,
+  stoppingFile,
   vmNamePattern,
   vmPlanFile,
   type GuestPlan,
   type VmPlan,
 } from './vm-plan.ts';
 
-const statusTimeoutMs = 1000;
+const controlTimeoutMs = 1000;
 const pollMs = 50;
 const stopTimeoutMs = 5000;
 /** sun_path of a Unix socket, without its final NUL. */
@@ -64,28 +66,6 @@ export interface StartOptions {
   readonly timeoutMs: number;
 }
 
-/** One replica as an operator sees it; `undefined` status: unreachable, which is not the same as dead. */
-export interface ReplicaStatus {
-  readonly name: string;
-  readonly agentRuns: boolean;
-  readonly status: AgentStatus | undefined;
-  readonly ageMs: number;
-}
-
-export interface VmStatus {
-  readonly name: string;
-  readonly protection: Protection;
-  readonly reason: string;
-  readonly leader: string | null;
-  readonly term: number;
-  readonly replicasUp: number;
-  readonly replicasTotal: number;
-  readonly address: string;
-  readonly port: number | null;
-  readonly image: string;
-  readonly replicas: readonly ReplicaStatus[];
-}
-
 export class StartTimeoutError extends GaiaError {
   constructor(name: string, timeoutMs: number, protection: string, logs: string) {
     super(
@@ -112,7 +92,7 @@ export async function startVm(
     const file = vmPlanFile(name);
     mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
     writeFileSync(file, `${JSON.stringify(plan, undefined, 2)}\n`, { mode: 0o600 });
-    for (const replica of plan.replicas) startAgent(plan, replica.name);
+    for (const replica of plan.replicas) startAgent(name, replica.name);
     return await untilProtected(options, report, signal);
   } catch (error) {
     if (existsSync(vmPlanFile(name)) && !(error instanceof StartTimeoutError)) await stopVm(name);
@@ -206,21 +186,6 @@ function makePlan({ name, image, memoryBytes }: StartOptions, qemu: string, brid
   };
 }
 
-/** An agent is a process of its own, in its own session: it stays when the terminal goes. */
-function startAgent(plan: VmPlan, replica: string): void {
-  const files = replicaFiles(plan.name, replica);
-  mkdirSync(files.runFolder, { recursive: true, mode: 0o700 });
-  mkdirSync(files.stateFolder, { recursive: true, mode: 0o700 });
-  const log = openSync(files.agentLogFile, 'a', 0o600);
-  const entry = join(projectFolder(), 'dist/vmm/agent-main.js');
-  const child = spawn(process.execPath, [entry, plan.name, replica], {
-    detached: true,
-    stdio: ['ignore', log, log],
-  });
-  closeSync(log);
-  child.unref();
-}
-
 async function untilProtected(
   { name, timeoutMs }: StartOptions,
   report: (text: string) => void,
@@ -249,7 +214,7 @@ function refuseEndedAgent({ name, replicas }: VmStatus): void {
   for (const replica of replicas) {
     const { agentPidFile, agentLogFile } = replicaFiles(name, replica.name);
     const pid = readPid(agentPidFile);
-    if (pid === undefined || processRuns(pid)) continue;
+    if (pid === undefined || processRuns(pid, agentMark)) continue;
     const failure = readFileSync(agentLogFile, 'utf8')
       .split('\n')
       .find((line) => line.includes('failed: '));
@@ -258,67 +223,6 @@ function refuseEndedAgent({ name, replicas }: VmStatus): void {
       `Agent ${replica.name} ended before VM ${name} was protected: ${failure?.split('failed: ')[1] ?? 'it left no reason'}`,
     );
   }
-}
-
-export async function vmStatus(name: string): Promise<VmStatus> {
-  const plan = readVmPlan(name);
-  const replicas = await Promise.all(
-    plan.replicas.map(async (replica): Promise<ReplicaStatus> => {
-      const files = replicaFiles(name, replica.name);
-      const asked = performance.now();
-      const agentRuns = processRuns(readPid(files.agentPidFile));
-      try {
-        const status = (await controlRequest(
-          files.agentSocket,
-          'GET',
-          '/v1/status',
-          statusTimeoutMs,
-        )) as AgentStatus;
-        return { name: replica.name, agentRuns, status, ageMs: performance.now() - asked };
-      } catch {
-        return { name: replica.name, agentRuns, status: undefined, ageMs: performance.now() - asked };
-      }
-    }),
-  );
-  return summarize(plan, replicas);
-}
-
-function summarize(plan: VmPlan, replicas: readonly ReplicaStatus[]): VmStatus {
-  const answers = replicas.flatMap(({ status }) => (status === undefined ? [] : [status]));
-  const serving = answers.filter((status) => status.serving).sort((a, b) => b.term - a.term)[0];
-  const up = answers.length;
-  const total = plan.replicas.length;
-  const executing = (serving?.executing ?? []).filter((id) =>
-    answers.some((status) => status.replica === id && status.state === 'running'),
-  );
-  const [protection, reason] = judge(serving, executing.length, up, total);
-  return {
-    name: plan.name,
-    protection,
-    reason,
-    leader: serving?.name ?? null,
-    term: Math.max(0, ...answers.map((status) => status.term)),
-    replicasUp: up,
-    replicasTotal: total,
-    address: plan.network.guestAddress.split('/')[0] ?? '',
-    port: plan.guest.port,
-    image: plan.guest.image,
-    replicas,
-  };
-}
-
-function judge(
-  serving: AgentStatus | undefined,
-  executing: number,
-  up: number,
-  total: number,
-): readonly [Protection, string] {
-  if (up * 2 <= total) return ['NO-QUORUM', `${up} of ${total} agents answer, which is no majority`];
-  if (serving === undefined) return ['NO-EXECUTOR', 'no replica serves yet'];
-  if (!serving.guestReady && executing < 2) return ['STARTING', 'the guest boots'];
-  if (executing < 2) return ['DEGRADED', 'only one replica executes; its state is not held anywhere else'];
-  if (up < total) return ['DEGRADED', `${total - up} of ${total} agents do not answer`];
-  return ['PROTECTED', 'survives the loss of any one host'];
 }
 
 /** As `replica` saw them, or as the leader did when none is named. */
@@ -334,8 +238,13 @@ export async function vmEvents(name: string, replica?: string): Promise<readonly
       'GAIA_REPLICA_UNKNOWN',
       `VM ${name} has no replica "${replica}": see "gaia-vm status ${name}"`,
     );
-  const { agentSocket } = replicaFiles(name, replica);
-  return (await controlRequest(agentSocket, 'GET', '/v1/events', statusTimeoutMs)) as AgentEvent[];
+  const { agentSocket, eventsFile } = replicaFiles(name, replica);
+  try {
+    return (await controlRequest(agentSocket, 'GET', '/v1/events', controlTimeoutMs)) as AgentEvent[];
+  } catch {
+    // Its agent has ended or hangs: what it wrote down is still there.
+    return readEvents(eventsFile);
+  }
 }
 
 /** Names of the VMs of this machine. */
@@ -348,6 +257,7 @@ export function vmNames(): string[] {
 /** Ends the VM and removes all that it made. */
 export async function stopVm(name: string): Promise<void> {
   const plan = readVmPlan(name);
+  writeFileSync(stoppingFile(name), '');
   await Promise.all(plan.replicas.map((replica) => stopReplica(name, replica.name)));
   await Bridge.named(plan.network.bridge).remove();
   rmSync(join(folders().run, name), { recursive: true, force: true });
@@ -359,10 +269,10 @@ async function stopReplica(name: string, replica: string): Promise<void> {
   const qemuPid = readPid(files.qemuPidFile);
   const agentPid = readPid(files.agentPidFile);
   try {
-    await controlRequest(files.agentSocket, 'POST', '/v1/stop', statusTimeoutMs);
+    await controlRequest(files.agentSocket, 'POST', '/v1/stop', controlTimeoutMs);
   } catch {
     // A dead agent cannot be asked; its processes are ended below.
   }
-  await endProcess(agentPid, 'agent-main.js', stopTimeoutMs);
-  await endProcess(qemuPid, `gaia-${name}-${replica}`, stopTimeoutMs);
+  await endProcess(agentPid, agentMark, stopTimeoutMs);
+  await endProcess(readPid(files.qemuPidFile) ?? qemuPid, qemuMark(name, replica), stopTimeoutMs);
 }

@@ -1,5 +1,5 @@
 /** What a VM is made of: written once by `gaia-vm start` to vm.json, read by every agent of the VM. */
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { GaiaError } from './core/errors.ts';
 import type { ReplicaId } from './core/ids.ts';
@@ -62,19 +62,36 @@ export function replicaFiles(vm: string, replica: string) {
     runFolder,
     stateFolder,
     logFolder: join(stateFolder, 'log'),
+    eventsFile: join(stateFolder, 'events.ndjson'),
+    lockFile: join(stateFolder, 'agent.lock'),
     agentSocket: join(runFolder, 'agent.sock'),
     portSocket: join(runFolder, 'port.sock'),
     agentPidFile: join(runFolder, 'agent.pid'),
     qemuPidFile: join(runFolder, 'qemu.pid'),
     serialFile: join(runFolder, 'serial.log'),
+    earlierSerialFile: join(runFolder, 'serial.1.log'),
     agentLogFile: join(runFolder, 'agent.log'),
     qemuLogFile: join(runFolder, 'qemu.log'),
     hardStateFile: join(stateFolder, 'log', 'hard-state.json'),
   } as const;
 }
 
+/** What the command line of a replica's QEMU holds, and no other. */
+export function qemuMark(vm: string, replica: string): string {
+  return `gaia-${vm}-${replica}`;
+}
+
 export function vmPlanFile(vm: string): string {
   return join(folders().state, vm, 'vm.json');
+}
+
+/** There while the VM is being stopped: nothing of it is started any more. */
+export function stoppingFile(vm: string): string {
+  return join(folders().state, vm, 'stopping');
+}
+
+export function vmIsStopping(vm: string): boolean {
+  return existsSync(stoppingFile(vm)) || !existsSync(vmPlanFile(vm));
 }
 
 export function readVmPlan(vm: string): VmPlan {

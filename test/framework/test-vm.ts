@@ -2,11 +2,11 @@
  * A VM of a test's own, driven by the real command line inside the test's network namespace, with folders of its
  * own; QEMU and images come from the machine's cache. Guarantee: `remove` leaves no process and no file.
  */
-import { mkdtemp, rm, symlink } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { execa } from 'execa';
-import type { ReplicaStatus, VmStatus } from '../../vmm/index.ts';
+import type { AgentEvent, ReplicaStatus, VmStatus } from '../../vmm/index.ts';
 import { folders, projectFolder } from '../../vmm/index.ts';
 import type { NetworkNamespace } from './network-namespace.ts';
 
@@ -14,6 +14,7 @@ export class TestVm {
   readonly name: string;
   readonly #namespace: NetworkNamespace;
   readonly #root: string;
+  readonly #mounts: string[] = [];
 
   private constructor(name: string, namespace: NetworkNamespace, root: string) {
     this.name = name;
@@ -48,7 +49,32 @@ export class TestVm {
     await this.#gaiaVm('stop', this.name);
   }
 
+  /** As one replica saw them. */
+  async events(replica: string): Promise<readonly AgentEvent[]> {
+    const text = await this.#gaiaVm('events', this.name, '--replica', replica, '-o', 'json');
+    return (JSON.parse(text) as { events: AgentEvent[] }).events;
+  }
+
+  /** What an agent wrote; empty when there is none. */
+  log(replica: string): Promise<string> {
+    return readFile(join(this.#root, 'run', this.name, replica, 'agent.log'), 'utf8').catch(() => '');
+  }
+
+  /** Gives one replica, before the start, a disk of its own that is easily filled. */
+  async smallStateDisk(replica: string): Promise<SmallDisk> {
+    const folder = join(this.#root, 'lib', this.name, replica);
+    await mkdir(folder, { recursive: true, mode: 0o700 });
+    await execa('mount', ['-t', 'tmpfs', '-o', 'size=256k,mode=0700', 'tmpfs', folder]);
+    this.#mounts.push(folder);
+    const filler = join(folder, 'filler');
+    return {
+      fill: () => writeFile(filler, Buffer.alloc(1 << 20)).catch(() => undefined),
+      free: () => rm(filler),
+    };
+  }
+
   async remove(): Promise<void> {
+    await Promise.all(this.#mounts.splice(0).map((folder) => execa('umount', ['--lazy', folder])));
     const { vms } = JSON.parse(await this.#gaiaVm('list', '-o', 'json')) as { vms: VmStatus[] };
     if (vms.some((vm) => vm.name === this.name)) await this.stop();
     await rm(this.#root, { recursive: true, force: true });
@@ -58,15 +84,20 @@ export class TestVm {
     return (JSON.parse(text) as { vm: VmStatus }).vm;
   }
 
-  /** What the command printed; throws unless it ended with "done" or "degraded". */
+  /** What the command printed; throws unless it ended with "done", "degraded" or "no quorum". */
   async #gaiaVm(...words: string[]): Promise<string> {
     const entry = join(projectFolder(), 'dist/cli/gaia-vm.js');
     const [command, args] = this.#namespace.inside(process.execPath, [entry, ...words]);
     const result = await execa(command, args, { env: { GAIA_ROOT: this.#root }, reject: false });
-    if (result.exitCode !== 0 && result.exitCode !== 3)
+    if (result.exitCode !== 0 && result.exitCode !== 3 && result.exitCode !== 4)
       throw new Error(`gaia-vm ${words.join(' ')} ended with ${result.exitCode ?? -1}: ${result.stderr}`);
     return result.stdout;
   }
+}
+
+interface SmallDisk {
+  fill(): Promise<void>;
+  free(): Promise<void>;
 }
 
 /** The replica that serves. */
@@ -76,9 +107,31 @@ export function leaderOf(status: VmStatus): ReplicaStatus {
   return leader;
 }
 
-/** A signal to every process of one replica: to its whole host, as far as the others can tell. */
-export function signalReplica(replica: ReplicaStatus, signal: NodeJS.Signals): void {
-  for (const pid of [replica.status?.agentPid, replica.status?.qemuPid]) {
-    if (pid !== undefined && pid !== null) process.kill(pid, signal);
-  }
+export function replicaOf(status: VmStatus, name: string): ReplicaStatus {
+  const found = status.replicas.find((replica) => replica.name === name);
+  if (found === undefined) throw new Error(`VM ${status.name} has no replica ${name}`);
+  return found;
+}
+
+/** Which processes of a replica: all of them are its whole host, as far as the others can tell. */
+export type Part = 'host' | 'agent' | 'qemu';
+
+function pidsOf({ status }: ReplicaStatus, part: Part): number[] {
+  const agent = status?.agentPid ?? 0;
+  const qemu = status?.qemuPid ?? 0;
+  const pids = { host: [agent, qemu], agent: [agent], qemu: [qemu] };
+  return pids[part].filter((pid) => pid !== 0);
+}
+
+export function signalReplica(replica: ReplicaStatus, signal: NodeJS.Signals, part: Part = 'host'): void {
+  for (const pid of pidsOf(replica, part)) process.kill(pid, signal);
+}
+
+/** The VM is PROTECTED, and other processes have taken the place of those of `part`. */
+export function hasReturned(before: VmStatus, now: VmStatus, name: string, part: Part): boolean {
+  const gone = pidsOf(replicaOf(before, name), part);
+  const here = pidsOf(replicaOf(now, name), part);
+  return (
+    now.protection === 'PROTECTED' && here.length === gone.length && here.every((pid) => !gone.includes(pid))
+  );
 }

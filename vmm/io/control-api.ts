@@ -6,7 +6,18 @@ import { chmodSync, rmSync } from 'node:fs';
 import { createServer, request, type Server } from 'node:http';
 import { GaiaError } from '../core/errors.ts';
 
-export type Handlers = Readonly<Record<string, () => Promise<unknown>>>;
+/** By method and path. What it resolves with is sent as JSON; a `PlainText` as it is. */
+export type Handlers = Readonly<Record<string, (query: URLSearchParams) => Promise<unknown>>>;
+
+export class PlainText {
+  readonly text: string;
+  readonly contentType: string;
+
+  constructor(text: string, contentType: string) {
+    this.text = text;
+    this.contentType = contentType;
+  }
+}
 
 class AgentUnreachableError extends GaiaError {
   constructor(socket: string, cause: unknown) {
@@ -21,16 +32,19 @@ export class ControlServer {
   constructor(path: string, handlers: Handlers) {
     this.#path = path;
     this.#server = createServer((incoming, response) => {
-      const handler = handlers[`${incoming.method ?? ''} ${incoming.url ?? ''}`];
+      const [path = '', query = ''] = (incoming.url ?? '').split('?', 2);
+      const requested = `${incoming.method ?? ''} ${path}`;
+      const handler = Object.hasOwn(handlers, requested) ? handlers[requested] : undefined;
       const answer = (status: number, body: unknown) => {
-        response.writeHead(status, { 'content-type': 'application/json' });
-        response.end(`${JSON.stringify(body)}\n`);
+        const plain = body instanceof PlainText;
+        response.writeHead(status, { 'content-type': plain ? body.contentType : 'application/json' });
+        response.end(plain ? body.text : `${JSON.stringify(body)}\n`);
       };
       if (handler === undefined) {
-        answer(404, { error: `No such request: ${incoming.method ?? ''} ${incoming.url ?? ''}` });
+        answer(404, { error: `No such request: ${requested}` });
         return;
       }
-      handler().then(
+      handler(new URLSearchParams(query)).then(
         (body) => answer(200, body),
         (error: unknown) => answer(500, { error: error instanceof Error ? error.message : String(error) }),
       );
@@ -52,7 +66,7 @@ export class ControlServer {
   }
 }
 
-/** One request to an agent. Throws `AgentUnreachableError` when none answers in time. */
+/** One request to an agent, answered in JSON. Throws `AgentUnreachableError` when none answers in time. */
 export function controlRequest(
   socket: string,
   method: 'GET' | 'POST',
@@ -68,6 +82,7 @@ export function controlRequest(
         response.on('data', (part: string) => (text += part));
         response.on('end', () => {
           try {
+            if (response.statusCode !== 200) throw new Error(text.trim());
             resolve(JSON.parse(text));
           } catch (error) {
             reject(new AgentUnreachableError(socket, error));

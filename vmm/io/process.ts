@@ -24,17 +24,26 @@ function commandLine(pid: number): string | undefined {
   }
 }
 
-export function processRuns(pid: number | undefined): boolean {
-  return pid !== undefined && commandLine(pid) !== undefined;
+/** Runs, and is what it is taken for: its command line holds `mark`. */
+export function processRuns(pid: number | undefined, mark: string): boolean {
+  return pid !== undefined && commandLine(pid)?.includes(mark) === true;
 }
 
-/** Waits for the process to end by itself; after `timeoutMs` kills it, if its command line holds `mark`. */
-export async function endProcess(pid: number | undefined, mark: string, timeoutMs: number): Promise<void> {
-  if (pid === undefined) return;
+/**
+ * Waits for the process to end by itself; after `timeoutMs` kills it, if its command line holds `mark`. True: it
+ * was killed.
+ */
+export async function endProcess(
+  pid: number | undefined,
+  mark: string,
+  timeoutMs: number,
+): Promise<boolean> {
+  if (pid === undefined) return false;
   const deadline = performance.now() + timeoutMs;
-  const isOurs = () => commandLine(pid)?.includes(mark) === true;
+  const isOurs = () => processRuns(pid, mark);
   while (isOurs() && performance.now() < deadline) await delay(pollMs);
-  if (!isOurs()) return;
+  if (!isOurs()) return false;
   process.kill(pid, 'SIGKILL');
   while (isOurs()) await delay(pollMs);
+  return true;
 }

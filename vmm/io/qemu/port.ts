@@ -60,6 +60,7 @@ export class GuestPort {
   readonly dirtyBitmap: Uint32Array;
   /** Device state, as `save` left it or `load` will find it. */
   readonly deviceState: Uint8Array;
+  readonly #area: ArrayBuffer;
   readonly #message = new Uint8Array(layout.messageBytes);
   readonly #view = new DataView(this.#message.buffer);
   #sequence = 0;
@@ -75,6 +76,7 @@ export class GuestPort {
     this.doorbellFd = doorbellFd;
     this.qemuPid = this.#argument(2);
     const area = native().memoryMap(areaFd, 0, this.#argument(0), true);
+    this.#area = area;
     closeSync(areaFd);
     const view = new DataView(area);
     if (
@@ -183,9 +185,12 @@ export class GuestPort {
     }
   }
 
+  /** Gives the guest's memory back; nothing of the port may be used any more. */
   close(): void {
     closeSync(this.socketFd);
     closeSync(this.doorbellFd);
+    for (const { memory } of this.blocks) native().memoryUnmap(memory);
+    native().memoryUnmap(this.#area);
   }
 
   #send(type: number, ...values: number[]): number {

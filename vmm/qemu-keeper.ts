@@ -1,0 +1,151 @@
+/**
+ * Keeps one replica's QEMU running: ends what an earlier agent left, starts it, and starts another one when it has
+ * ended, later each time. Guarantee: there is never more than one QEMU of a replica that this agent knows of.
+ */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { closeSync, existsSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { Backoff, type BackoffTimes } from './core/backoff.ts';
+import type { EngineEvent } from './engine-protocol.ts';
+import { endProcess, readPid } from './io/process.ts';
+import { machineArguments } from './io/qemu/profile.ts';
+import { qemuMark, replicaFiles, type ReplicaPlan, type VmPlan } from './vm-plan.ts';
+
+/** QEMU's file descriptor of the tap: the first behind stdin, stdout and stderr. */
+const qemuTapFd = 3;
+const restartTimes: BackoffTimes = { firstMs: 100, maxMs: 30_000, soundAfterMs: 60_000 };
+const serialLookMs = 50;
+
+export interface QemuKeeperFace {
+  event(event: EngineEvent): void;
+  /** The image's ready marker was seen on the serial console. */
+  guestReady(): void;
+}
+
+export class QemuKeeper {
+  readonly #plan: VmPlan;
+  readonly #replica: ReplicaPlan;
+  readonly #files: ReturnType<typeof replicaFiles>;
+  readonly #tapFd: number;
+  readonly #face: QemuKeeperFace;
+  readonly #backoff = new Backoff(restartTimes);
+  #child: ChildProcess | undefined;
+  #restart: NodeJS.Timeout | undefined;
+  #serialLook: NodeJS.Timeout | undefined;
+  #ended = false;
+
+  constructor(plan: VmPlan, replica: ReplicaPlan, tapFd: number, face: QemuKeeperFace) {
+    this.#plan = plan;
+    this.#replica = replica;
+    this.#files = replicaFiles(plan.name, replica.name);
+    this.#tapFd = tapFd;
+    this.#face = face;
+  }
+
+  get pid(): number | undefined {
+    return this.#child?.pid;
+  }
+
+  start(): void {
+    this.#keepSerial();
+    const log = openSync(this.#files.qemuLogFile, 'a', 0o600);
+    const child = spawn(this.#plan.qemu, this.#arguments(), { stdio: ['ignore', log, log, this.#tapFd] });
+    closeSync(log);
+    this.#child = child;
+    this.#backoff.started(performance.now());
+    writeFileSync(this.#files.qemuPidFile, `${child.pid ?? 0}\n`, { mode: 0o600 });
+    child.on('error', (error) => {
+      this.#face.event({ name: 'qemu-failed', text: error.message, data: {} });
+    });
+    child.on('exit', (code, signal) => {
+      this.#face.event({
+        name: 'qemu-ended',
+        text: `QEMU ended with ${signal ?? `exit code ${code ?? -1}`}`,
+        data: {},
+      });
+      this.#child = undefined;
+      this.#startAgain();
+    });
+    this.#watchSerial();
+  }
+
+  /** The engine has lost this guest: whatever is left of its QEMU is of no use. */
+  lost(): void {
+    this.#child?.kill('SIGKILL');
+  }
+
+  /** From now on nothing is started. QEMU itself is ended by the engine, or by whoever ends the agent. */
+  end(): void {
+    this.#ended = true;
+    clearTimeout(this.#restart);
+    clearInterval(this.#serialLook);
+  }
+
+  #startAgain(): void {
+    clearInterval(this.#serialLook);
+    if (this.#ended) return;
+    const waitMs = this.#backoff.waitMs(performance.now());
+    this.#restart = setTimeout(() => this.start(), waitMs);
+  }
+
+  #arguments(): string[] {
+    const { guest, network, name } = this.#plan;
+    const [hostAddress = ''] = network.hostAddress.split('/');
+    return [
+      ...machineArguments({
+        machine: guest.machine,
+        lockstep: true,
+        memoryBytes: guest.memoryBytes,
+        vcpus: 1,
+        kernel: guest.kernel,
+        initrd: guest.initrd,
+        appendExtra: [
+          ...guest.kernelArguments,
+          `gaia.ip=${network.guestAddress}`,
+          `gaia.gw=${hostAddress}`,
+        ],
+        mac: guest.mac,
+        tapFd: qemuTapFd,
+        rtcBase: guest.rtcBase,
+        serialFile: this.#files.serialFile,
+      }),
+      '-S',
+      '-no-reboot',
+      ...['-name', qemuMark(name, this.#replica.name)],
+      ...['-object', `gaia-port,id=port0,path=${this.#files.portSocket},netdev=net0`],
+    ];
+  }
+
+  /** What the guest before this one wrote is kept once; a marker in it says nothing of this one. */
+  #keepSerial(): void {
+    const { serialFile, earlierSerialFile } = this.#files;
+    if (existsSync(serialFile)) renameSync(serialFile, earlierSerialFile);
+  }
+
+  /** The image says by a line on the serial console when its service answers. */
+  #watchSerial(): void {
+    const { readyMarker } = this.#plan.guest;
+    if (readyMarker === null) return;
+    const look = () => {
+      let text: string;
+      try {
+        text = readFileSync(this.#files.serialFile, 'utf8');
+      } catch {
+        return; // QEMU has not made it yet.
+      }
+      if (!text.includes(readyMarker)) return;
+      clearInterval(this.#serialLook);
+      this.#face.event({ name: 'guest-ready', text: `The guest says "${readyMarker}"`, data: {} });
+      this.#face.guestReady();
+    };
+    clearInterval(this.#serialLook);
+    this.#serialLook = setInterval(look, serialLookMs);
+  }
+}
+
+/** What an agent before this one left running: its guest stands, and nobody can tell what state it is in. */
+export async function endOrphan(vm: string, replica: string): Promise<boolean> {
+  const files = replicaFiles(vm, replica);
+  const ended = await endProcess(readPid(files.qemuPidFile), qemuMark(vm, replica), 0);
+  rmSync(files.qemuPidFile, { force: true });
+  return ended;
+}

@@ -1,0 +1,207 @@
+/**
+ * How a VM is, asked anew each time from all of its agents. Guarantees: nothing is answered from memory; a replica
+ * that does not answer is unknown, not dead; PROTECTED is said only when every agent has just said so.
+ */
+import { agentRuns } from './agent-process.ts';
+import type { AgentStatus, Failover } from './agent.ts';
+import type { Protection } from './engine-protocol.ts';
+import { controlRequest } from './io/control-api.ts';
+import { selfCommand } from './io/project-folder.ts';
+import { readVmPlan, replicaFiles, type VmPlan } from './vm-plan.ts';
+
+const answerTimeoutMs = 1000;
+
+/** One replica as an operator sees it; `undefined` status: unreachable, which is not the same as dead. */
+export interface ReplicaStatus {
+  readonly name: string;
+  readonly agentRuns: boolean;
+  readonly status: AgentStatus | undefined;
+  /** How long ago it answered, or how long it was waited for. */
+  readonly ageMs: number;
+}
+
+export interface VmStatus {
+  readonly name: string;
+  readonly protection: Protection;
+  /** Why it is so. */
+  readonly reason: string;
+  /** Since when it is not PROTECTED, ISO 8601, where that is known. */
+  readonly since: string | null;
+  /** What is being done about it, and how far it is. */
+  readonly doing: string | null;
+  /** The one command to run, if any. */
+  readonly command: string | null;
+  readonly leader: string | null;
+  readonly term: number;
+  readonly replicasUp: number;
+  readonly replicasTotal: number;
+  readonly mode: string;
+  readonly address: string;
+  readonly port: number | null;
+  readonly image: string;
+  readonly lastFailover: VmFailover | null;
+  readonly replicas: readonly ReplicaStatus[];
+}
+
+export interface VmFailover {
+  readonly time: string;
+  readonly from: string;
+  readonly to: string;
+  readonly gapMs: number;
+}
+
+type Health = Pick<VmStatus, 'protection' | 'reason' | 'since' | 'doing' | 'command'>;
+
+export async function vmStatus(name: string): Promise<VmStatus> {
+  const plan = readVmPlan(name);
+  return summarize(plan, await Promise.all(plan.replicas.map((replica) => askReplica(name, replica.name))));
+}
+
+async function askReplica(vm: string, name: string): Promise<ReplicaStatus> {
+  const { agentSocket } = replicaFiles(vm, name);
+  const asked = performance.now();
+  const answer = await controlRequest(agentSocket, 'GET', '/v1/status', answerTimeoutMs).catch(() => undefined);
+  return {
+    name,
+    agentRuns: agentRuns(vm, name),
+    status: answer as AgentStatus | undefined,
+    ageMs: performance.now() - asked,
+  };
+}
+
+function summarize(plan: VmPlan, replicas: readonly ReplicaStatus[]): VmStatus {
+  const answers = replicas.flatMap(({ status }) => (status === undefined ? [] : [status]));
+  const serving = answers.filter((status) => status.serving).sort((a, b) => b.term - a.term)[0];
+  return {
+    name: plan.name,
+    ...judge(plan, serving, replicas),
+    leader: serving?.name ?? null,
+    term: Math.max(0, ...answers.map((status) => status.term)),
+    replicasUp: answers.length,
+    replicasTotal: plan.replicas.length,
+    mode: plan.mode,
+    address: plan.network.guestAddress.split('/')[0] ?? '',
+    port: plan.guest.port,
+    image: plan.guest.image,
+    lastFailover: newestFailover(plan, answers),
+    replicas,
+  };
+}
+
+function newestFailover(plan: VmPlan, answers: readonly AgentStatus[]): VmFailover | null {
+  const newest = answers
+    .flatMap(({ failover }): Failover[] => (failover === null ? [] : [failover]))
+    .sort((a, b) => b.term - a.term)[0];
+  if (newest === undefined) return null;
+  const { time, from, to, gapMs } = newest;
+  return { time, from: nameOf(plan, from), to: nameOf(plan, to), gapMs };
+}
+
+function nameOf(plan: VmPlan, id: number): string {
+  return plan.replicas.find((replica) => replica.id === id)?.name ?? String(id);
+}
+
+function judge(
+  plan: VmPlan,
+  serving: AgentStatus | undefined,
+  replicas: readonly ReplicaStatus[],
+): Health {
+  const total = plan.replicas.length;
+  const up = replicas.filter(({ status }) => status !== undefined).length;
+  if (up * 2 <= total) return withoutQuorum(plan, replicas, up);
+  if (serving === undefined) return withoutExecutor(plan, replicas);
+  const executing = serving.executing.filter((id) =>
+    replicas.some(({ status }) => status?.replica === id && status.state === 'running'),
+  );
+  if (executing.length < 2 && !serving.guestReady)
+    return { protection: 'STARTING', reason: 'the guest boots', since: null, doing: null, command: null };
+  if (executing.length >= 2 && up === total)
+    return {
+      protection: 'PROTECTED',
+      reason: 'survives the loss of any one host',
+      since: null,
+      doing: null,
+      command: null,
+    };
+  const silent = replicas.filter(({ status }) => status === undefined);
+  const alone = executing.length < 2;
+  const absent = silent.map((replica) => `${replica.name} ${replica.agentRuns ? 'does not answer' : 'has ended'}`);
+  const reason = [...(alone ? [`${serving.name} executes alone`] : []), ...absent].join(', ');
+  return {
+    protection: 'DEGRADED',
+    reason,
+    since: degradedSince(serving),
+    ...remedy(plan, serving, replicas),
+  };
+}
+
+function withoutQuorum(plan: VmPlan, replicas: readonly ReplicaStatus[], up: number): Health {
+  const frozen = replicas.filter(({ status, agentRuns: runs }) => status === undefined && runs);
+  const reason = `${up} of ${plan.replicas.length} agents answer, which is no majority: nothing is served`;
+  const health = { protection: 'NO-QUORUM', reason, since: null } as const;
+  if (up === 0 && frozen.length === 0)
+    return {
+      ...health,
+      doing: null,
+      command: `${selfCommand()} start ${plan.name}   boots the guest afresh: what was in its memory is lost`,
+    };
+  return { ...health, doing: 'waits for a majority; ended agents are started again', command: null };
+}
+
+function withoutExecutor(plan: VmPlan, replicas: readonly ReplicaStatus[]): Health {
+  const states = replicas.flatMap(({ status }) => (status === undefined ? [] : [status.state]));
+  const health = { protection: 'NO-EXECUTOR', since: null } as const;
+  if (states.every((state) => state === 'starting') || states.includes('running'))
+    return { ...health, reason: 'no replica serves yet', doing: 'an election is under way', command: null };
+  return {
+    ...health,
+    reason: 'no guest is left that holds what was committed',
+    doing: null,
+    command: `${selfCommand()} stop ${plan.name}, then start it: it boots afresh, what was in its memory is lost`,
+  };
+}
+
+function degradedSince({ aloneForMs, missing }: AgentStatus): string | null {
+  const times = missing.map(({ since }) => since);
+  if (aloneForMs !== null) times.push(new Date(Date.now() - aloneForMs).toISOString());
+  return times.sort()[0] ?? null;
+}
+
+/** What goes on until it is PROTECTED again: the first thing that is still missing. */
+function remedy(
+  plan: VmPlan,
+  serving: AgentStatus,
+  replicas: readonly ReplicaStatus[],
+): Pick<Health, 'doing' | 'command'> {
+  const failing = serving.missing.find(({ attempts }) => attempts > 1);
+  const doing = nextStep(plan, serving, replicas);
+  const command =
+    failing === undefined
+      ? null
+      : `${selfCommand()} logs ${plan.name} --replica ${nameOf(plan, failing.replica)}`;
+  return { doing, command };
+}
+
+function nextStep(plan: VmPlan, serving: AgentStatus, replicas: readonly ReplicaStatus[]): string | null {
+  const { transfer, missing } = serving;
+  if (transfer !== null) {
+    const percent = Math.floor((100 * transfer.sentBytes) / Math.max(1, transfer.totalBytes));
+    const sent = `${megabytes(transfer.sentBytes)} of at most ${megabytes(transfer.totalBytes)} MB (${percent} %)`;
+    return `sends its state to ${nameOf(plan, transfer.to)}: ${sent}, the guest stands`;
+  }
+  const [gone] = missing;
+  if (gone !== undefined) {
+    const attempt = gone.attempts === 0 ? '' : ` (attempt ${gone.attempts})`;
+    return `starts ${nameOf(plan, gone.replica)} again${attempt}`;
+  }
+  const waiting = replicas.find(({ status }) => status?.state === 'waiting for state');
+  if (waiting !== undefined) return `${waiting.name} is back and waits for state`;
+  const without = replicas.find(({ status }) => status?.state === 'guest lost');
+  if (without !== undefined) return `${without.name} starts its guest again`;
+  const frozen = replicas.find(({ status, agentRuns: runs }) => status === undefined && runs);
+  return frozen === undefined ? null : `waits for ${frozen.name}, whose process is there`;
+}
+
+function megabytes(bytes: number): string {
+  return (bytes / 1e6).toFixed(0);
+}
