@@ -14,7 +14,18 @@ try {
   await new Agent(plan, replica).run();
   process.exit(0);
 } catch (error) {
-  const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-  appendFileSync(replicaFiles(vm, name).agentLogFile, `${new Date().toISOString()} failed: ${text}\n`);
+  appendFileSync(
+    replicaFiles(vm, name).agentLogFile,
+    `${new Date().toISOString()} failed: ${explain(error)}\n`,
+  );
   process.exit(1);
+}
+
+/** What an operator can mend is said in one line; anything else with its stack. */
+function explain(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const { code } = error as NodeJS.ErrnoException;
+  if (code === 'ENOSPC')
+    return `No space is left for ${replicaFiles(vm, name).stateFolder}: free some, the agent is started again by itself`;
+  return code?.startsWith('GAIA_') === true ? error.message : (error.stack ?? error.message);
 }

@@ -185,19 +185,23 @@ export class Agent {
     if (this.#wakeFd >= 0) native().ring(this.#wakeFd, 'pipe');
   }
 
-  /** Sends a command that the engine answers, and waits for its answer. */
+  /** Sends a command that the engine answers with a report of this type, and waits for it. */
   #ask<Type extends Answer['type']>(
+    type: Type,
     command: (request: number) => EngineCommand,
   ): Promise<Extract<Answer, { readonly type: Type }>> {
     const request = ++this.#requestNumber;
-    return new Promise((resolve) => {
-      this.#requests.set(request, (answer) => resolve(answer as Extract<Answer, { readonly type: Type }>));
+    return new Promise((resolve, reject) => {
+      this.#requests.set(request, (answer) => {
+        if (isOfType(answer, type)) resolve(answer);
+        else reject(new Error(`The engine answered "${type}" with "${answer.type}"`));
+      });
       this.#command(command(request));
     });
   }
 
   async #status(): Promise<AgentStatus> {
-    const { status } = await this.#ask<'status'>((request) => ({ type: 'status', request }));
+    const { status } = await this.#ask('status', (request) => ({ type: 'status', request }));
     return {
       ...status,
       name: this.#replica.name,
@@ -228,7 +232,7 @@ export class Agent {
     const process = query.get('process') ?? '';
     if (peer === undefined || !/^[0-9a-f-]{36}$/.test(process))
       throw new GaiaError('GAIA_CARD', 'A card is asked for with ?replica=NUMBER&process=UUID');
-    const { card } = await this.#ask<'invited'>((request) => ({
+    const { card } = await this.#ask('invited', (request) => ({
       type: 'invite',
       request,
       id: peer.id,
@@ -239,7 +243,7 @@ export class Agent {
 
   async #connect(peer: ReplicaPlan, { process, card }: Invitation): Promise<boolean> {
     if (card === null) return false;
-    const { connected } = await this.#ask<'connected'>((request) => ({
+    const { connected } = await this.#ask('connected', (request) => ({
       type: 'connect',
       request,
       id: peer.id,
@@ -272,6 +276,13 @@ export class Agent {
   #log(text: string): void {
     appendFileSync(this.#files.agentLogFile, `${new Date().toISOString()} ${text}\n`);
   }
+}
+
+function isOfType<Type extends Answer['type']>(
+  answer: Answer,
+  type: Type,
+): answer is Extract<Answer, { readonly type: Type }> {
+  return answer.type === type;
 }
 
 function failoverOf(event: AgentEvent | undefined): Failover | null {

@@ -98,11 +98,7 @@ export class QemuKeeper {
         vcpus: 1,
         kernel: guest.kernel,
         initrd: guest.initrd,
-        appendExtra: [
-          ...guest.kernelArguments,
-          `gaia.ip=${network.guestAddress}`,
-          `gaia.gw=${hostAddress}`,
-        ],
+        appendExtra: [...guest.kernelArguments, `gaia.ip=${network.guestAddress}`, `gaia.gw=${hostAddress}`],
         mac: guest.mac,
         tapFd: qemuTapFd,
         rtcBase: guest.rtcBase,

@@ -261,7 +261,17 @@ export async function stopVm(name: string): Promise<void> {
   await Promise.all(plan.replicas.map((replica) => stopReplica(name, replica.name)));
   await Bridge.named(plan.network.bridge).remove();
   rmSync(join(folders().run, name), { recursive: true, force: true });
-  rmSync(join(folders().state, name), { recursive: true, force: true });
+  rmSync(vmPlanFile(name)); // First, since without it the VM is none.
+  removeFolder(join(folders().state, name));
+}
+
+/** A disk of its own that an operator mounted there for a replica is emptied; it stays mounted. */
+function removeFolder(folder: string): void {
+  try {
+    rmSync(folder, { recursive: true, force: true });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EBUSY') throw error;
+  }
 }
 
 async function stopReplica(name: string, replica: string): Promise<void> {

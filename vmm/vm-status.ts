@@ -60,7 +60,9 @@ export async function vmStatus(name: string): Promise<VmStatus> {
 async function askReplica(vm: string, name: string): Promise<ReplicaStatus> {
   const { agentSocket } = replicaFiles(vm, name);
   const asked = performance.now();
-  const answer = await controlRequest(agentSocket, 'GET', '/v1/status', answerTimeoutMs).catch(() => undefined);
+  const answer = await controlRequest(agentSocket, 'GET', '/v1/status', answerTimeoutMs).catch(
+    () => undefined,
+  );
   return {
     name,
     agentRuns: agentRuns(vm, name),
@@ -101,11 +103,7 @@ function nameOf(plan: VmPlan, id: number): string {
   return plan.replicas.find((replica) => replica.id === id)?.name ?? String(id);
 }
 
-function judge(
-  plan: VmPlan,
-  serving: AgentStatus | undefined,
-  replicas: readonly ReplicaStatus[],
-): Health {
+function judge(plan: VmPlan, serving: AgentStatus | undefined, replicas: readonly ReplicaStatus[]): Health {
   const total = plan.replicas.length;
   const up = replicas.filter(({ status }) => status !== undefined).length;
   if (up * 2 <= total) return withoutQuorum(plan, replicas, up);
@@ -125,7 +123,9 @@ function judge(
     };
   const silent = replicas.filter(({ status }) => status === undefined);
   const alone = executing.length < 2;
-  const absent = silent.map((replica) => `${replica.name} ${replica.agentRuns ? 'does not answer' : 'has ended'}`);
+  const absent = silent.map(
+    (replica) => `${replica.name} ${replica.agentRuns ? 'does not answer' : 'has ended'}`,
+  );
   const reason = [...(alone ? [`${serving.name} executes alone`] : []), ...absent].join(', ');
   return {
     protection: 'DEGRADED',

@@ -5,7 +5,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { VmStatus } from '../../vmm/index.ts';
 import { LoadProcess } from '../framework/load-process.ts';
-import type { LoadReport } from '../framework/memcached-load.ts';
+import type { LoadReport } from '../framework/load-program.ts';
 import { NetworkNamespace } from '../framework/network-namespace.ts';
 import { hasReturned, leaderOf, replicaOf, signalReplica, TestVm, type Part } from '../framework/test-vm.ts';
 
@@ -54,7 +54,8 @@ describe.skipIf(whyImpossible !== undefined)(`one failure (${whyImpossible ?? 'r
     // What serves now does so for a while.
     await vm.until(
       (status) =>
-        (leaderOf(status).status?.framesDelivered ?? 0) > (leaderOf(after).status?.framesDelivered ?? 0) + 500,
+        (leaderOf(status).status?.framesDelivered ?? 0) >
+        (leaderOf(after).status?.framesDelivered ?? 0) + 500,
     );
     judge(`${part} of ${name}, PROTECTED again after ${tookMs.toFixed(0)} ms`, await clients.stop());
     return after;
@@ -103,7 +104,9 @@ describe.skipIf(whyImpossible !== undefined)(`one failure (${whyImpossible ?? 'r
       const began = performance.now();
       signalReplica(leaderOf(before), 'SIGKILL');
       status = await vm.until((now) => hasReturned(before, now, name, 'host'));
-      console.log(`kill ${kill} of ${name}: PROTECTED again after ${(performance.now() - began).toFixed(0)} ms`);
+      console.log(
+        `kill ${kill} of ${name}: PROTECTED again after ${(performance.now() - began).toFixed(0)} ms`,
+      );
       expect(status.leader).not.toBe(name);
     }
     judge('three kills', await clients.stop());
@@ -128,10 +131,11 @@ describe.skipIf(whyImpossible !== undefined)(`one failure (${whyImpossible ?? 'r
     await disk.fill();
     signalReplica(replicaOf(before, 'gamma'), 'SIGKILL');
     const without = await vm.until(
-      (status) => status.protection === 'DEGRADED' && /attempt [2-9]/.test(status.reason),
+      (status) => status.protection === 'DEGRADED' && /gamma again \(attempt [2-9]/.test(status.doing ?? ''),
     );
     expect(without.leader).toBe('alpha');
-    expect(await vm.log('gamma')).toMatch(/no space left/i);
+    expect(without.command).toMatch(/logs failing --replica gamma/);
+    expect(await vm.log('gamma')).toMatch(/No space is left for .*gamma/);
     await disk.free();
     await vm.until((status) => hasReturned(before, status, 'gamma', 'host'));
   });

@@ -33,11 +33,7 @@ export function processRuns(pid: number | undefined, mark: string): boolean {
  * Waits for the process to end by itself; after `timeoutMs` kills it, if its command line holds `mark`. True: it
  * was killed.
  */
-export async function endProcess(
-  pid: number | undefined,
-  mark: string,
-  timeoutMs: number,
-): Promise<boolean> {
+export async function endProcess(pid: number | undefined, mark: string, timeoutMs: number): Promise<boolean> {
   if (pid === undefined) return false;
   const deadline = performance.now() + timeoutMs;
   const isOurs = () => processRuns(pid, mark);
