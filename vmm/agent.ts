@@ -16,9 +16,10 @@ import type {
   EngineStatus,
 } from './engine-protocol.ts';
 import { joinBridge } from './io/bridge.ts';
-import { ControlServer } from './io/control-api.ts';
+import { ControlServer, PlainText } from './io/control-api.ts';
 import { takeLock } from './io/lock-file.ts';
 import { EventLog, type AgentEvent } from './event-log.ts';
+import { metricsContentType, metricsText } from './metrics.ts';
 import { PeerMeeting, type Invitation } from './peer-meeting.ts';
 import { endOrphan, QemuKeeper } from './qemu-keeper.ts';
 import { Revival, type MissingPeer } from './revival.ts';
@@ -112,6 +113,8 @@ export class Agent {
       'GET /v1/card': (query) => this.#invite(query),
       'GET /v1/status': () => this.#status(),
       'GET /v1/events': () => Promise.resolve(this.#events.events),
+      'GET /metrics': async () =>
+        new PlainText(metricsText(this.#plan.name, await this.#status()), metricsContentType),
       'POST /v1/stop': () => {
         this.#stop();
         return Promise.resolve({});

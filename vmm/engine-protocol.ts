@@ -63,7 +63,7 @@ export interface EngineStatus {
   readonly transfer: TransferStatus | null;
 }
 
-export interface TransferStatus {
+interface TransferStatus {
   readonly to: number;
   readonly sentBytes: number;
   /** At most; pages that are zero do not travel. */

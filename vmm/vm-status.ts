@@ -43,7 +43,7 @@ export interface VmStatus {
   readonly replicas: readonly ReplicaStatus[];
 }
 
-export interface VmFailover {
+interface VmFailover {
   readonly time: string;
   readonly from: string;
   readonly to: string;
