@@ -6,6 +6,7 @@ import { randomUUID } from 'node:crypto';
 import { appendFileSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { native } from '../native/binding.ts';
+import type { AgentStatus, Failover } from './agent-status.ts';
 import { GaiaError } from './core/errors.ts';
 import type { ReplicaId } from './core/ids.ts';
 import type {
@@ -22,27 +23,8 @@ import { EventLog, type AgentEvent } from './event-log.ts';
 import { metricsContentType, metricsText } from './metrics.ts';
 import { PeerMeeting, type Invitation } from './peer-meeting.ts';
 import { endOrphan, QemuKeeper } from './qemu-keeper.ts';
-import { Revival, type MissingPeer } from './revival.ts';
+import { Revival } from './revival.ts';
 import { replicaFiles, vmIsStopping, type ReplicaPlan, type VmPlan } from './vm-plan.ts';
-
-export interface AgentStatus extends EngineStatus {
-  readonly name: string;
-  readonly agentPid: number;
-  readonly qemuPid: number | null;
-  /** Agents that do not run, as far as this one knows, and what is done about it. */
-  readonly missing: readonly MissingPeer[];
-  /** The last takeover by this replica, also by an earlier process of it. */
-  readonly failover: Failover | null;
-}
-
-export interface Failover {
-  readonly time: string;
-  readonly from: number;
-  readonly to: number;
-  readonly term: number;
-  /** Since the former leader was last heard. */
-  readonly gapMs: number;
-}
 
 type Answer = Extract<EngineReport, { readonly request: number }>;
 

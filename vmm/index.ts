@@ -1,7 +1,7 @@
 /** The public face of vmm/: all that cli/ and programs that embed gaia-vm may use. */
 
 export { BrokenEnvironmentError, GaiaError } from './core/errors.ts';
-export type { AgentStatus } from './agent.ts';
+export type { AgentStatus } from './agent-status.ts';
 export type { AgentEvent } from './event-log.ts';
 export { folders, type Folders } from './io/folders.ts';
 export { checkMachine, type CheckLine, type Verdict } from './io/machine-check.ts';

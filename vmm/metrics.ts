@@ -1,5 +1,5 @@
 /** One agent's figures as Prometheus reads them: text format 0.0.4, names and units after its conventions. */
-import type { AgentStatus } from './agent.ts';
+import type { AgentStatus } from './agent-status.ts';
 
 export const metricsContentType = 'text/plain; version=0.0.4; charset=utf-8';
 

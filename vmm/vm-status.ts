@@ -3,7 +3,7 @@
  * that does not answer is unknown, not dead; PROTECTED is said only when every agent has just said so.
  */
 import { agentRuns } from './agent-process.ts';
-import type { AgentStatus, Failover } from './agent.ts';
+import type { AgentStatus, Failover } from './agent-status.ts';
 import type { Protection } from './engine-protocol.ts';
 import { controlRequest } from './io/control-api.ts';
 import { selfCommand } from './io/project-folder.ts';
