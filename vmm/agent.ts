@@ -9,13 +9,7 @@ import { native } from '../native/binding.ts';
 import type { AgentStatus, Failover } from './agent-status.ts';
 import { GaiaError } from './core/errors.ts';
 import type { ReplicaId } from './core/ids.ts';
-import type {
-  EngineCommand,
-  EngineEvent,
-  EngineReport,
-  EngineStart,
-  EngineStatus,
-} from './engine-protocol.ts';
+import type { EngineCommand, EngineEvent, EngineReport, EngineStart } from './engine-protocol.ts';
 import { joinBridge } from './io/bridge.ts';
 import { ControlServer, PlainText } from './io/control-api.ts';
 import { takeLock } from './io/lock-file.ts';
