@@ -1,0 +1,25 @@
+/** What a round's exchange needs of the guest that stands: injected, so that the same machine runs in tests. */
+import type { PageHasher } from '../../../merkle/page-hasher.ts';
+
+export interface ExchangeGuest {
+  /** Bytes of one page, the same on both replicas. */
+  readonly pageBytes: number;
+  /** 32-bit words of a bitmap of pages. */
+  readonly bitmapWords: number;
+  /** Hashes pages as they are now. */
+  readonly hasher: PageHasher;
+  /** Sets the bit of every page that exists. */
+  fillAll(words: Uint32Array): void;
+  /** Sets the bits of the pages written since the last call, and forgets them. */
+  collectInto(words: Uint32Array): void;
+  /** Devices know of the stop and have drained: nothing but the exchange writes guest memory until the next round. */
+  quiesce(): void;
+  /** All that is not in pages: devices, clock, frames not yet taken. A view, good until the next call. */
+  saveState(): Uint8Array;
+  /** Takes what `saveState` of another replica gave, and empties the output held here. Throws on a state it cannot load. */
+  loadState(state: Uint8Array): void;
+  readPage(page: number, out: Uint8Array, at: number): void;
+  writePage(page: number, source: Uint8Array, at: number): void;
+  /** The first `count` of `pages` were written from outside: translations of code in them are void. */
+  invalidate(pages: Uint32Array, count: number): void;
+}
