@@ -38,5 +38,11 @@ export function hasherOf(memory: Uint8Array, pageBytes: number): PageHasher {
     hashParents(input, pieceBytes, count, out) {
       for (let at = 0; at < count; at++) hashInto(input, at * pieceBytes, pieceBytes, out, HASH_BYTES * at);
     },
+    hashParentsAt(input, pieceBytes, which, count, out) {
+      for (let at = 0; at < count; at++) {
+        const piece = which[at] ?? 0;
+        hashInto(input, piece * pieceBytes, pieceBytes, out, HASH_BYTES * piece);
+      }
+    },
   };
 }

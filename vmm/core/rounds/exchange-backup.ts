@@ -8,7 +8,7 @@ import { HASH_BYTES } from '../../../merkle/page-hasher.ts';
 import { MerkleRefusal } from '../../../merkle/refusal.ts';
 import { sameRoot } from '../../../merkle/traversal.ts';
 import { readUint64 } from '../falcon/record.ts';
-import { FLAG_UNPROVEN, FLAG_WHOLE, kindNumbers } from './exchange-leader.ts';
+import { COMPARE_HEADER_BYTES, FLAG_UNPROVEN, FLAG_WHOLE, kindNumbers } from './exchange-leader.ts';
 import { MessageType, type ExchangeMessage } from './exchange-message.ts';
 import type { ExchangeMemory, ExchangeSettings } from './exchange-memory.ts';
 import { ExchangeRefusal } from './exchange-refusal.ts';
@@ -226,7 +226,6 @@ export class ExchangeBackup {
     } else memory.hashUnion();
     this.#hashed = attempt.kind === 'compare';
     this.#tally.note({ unionPages: memory.tree.leafCount, wholeMemory: whole });
-    memory.traversal.begin(memory.tree);
     attempt.phase = 'comparing';
     this.#stageStep = -1;
     const answer = new Uint8Array(whole ? 4 : 4 + memory.union.byteLength);
@@ -262,14 +261,17 @@ export class ExchangeBackup {
     const { traversal, tree } = this.#memory;
     if (attempt.phase !== 'comparing' || step !== attempt.step + 1) return;
     const first = step === 1;
-    if (first && sameRoot(payload.subarray(0, HASH_BYTES), tree.root())) {
+    if (first && payload.length < COMPARE_HEADER_BYTES)
+      throw new ExchangeRefusal(`A first comparison of ${payload.length} bytes`);
+    if (first && sameRoot(payload.subarray(4, COMPARE_HEADER_BYTES), tree.root())) {
       this.#answer(attempt, step, MessageType.differ, NOTHING);
       if (attempt.kind === 'compare') this.#settle(attempt);
       return;
     }
+    if (first) traversal.begin(tree, new DataView(payload.buffer, payload.byteOffset).getUint32(0, true));
     this.#requireOpenTraversal();
     const answer = new Uint8Array(traversal.answerBytes);
-    traversal.compare(first ? payload.subarray(HASH_BYTES) : payload, answer);
+    traversal.compare(first ? payload.subarray(COMPARE_HEADER_BYTES) : payload, answer);
     traversal.advance(answer);
     this.#answer(attempt, step, MessageType.differ, answer);
     if (!traversal.finished || attempt.kind !== 'compare') return;

@@ -4,6 +4,7 @@
  * resume voids the attempt, and whatever still arrives of it is dropped by its number.
  */
 import { countBits, listBits } from '../../../merkle/bitmap.ts';
+import { ExchangeChoice } from '../../../merkle/exchange-choice.ts';
 import { HASH_BYTES } from '../../../merkle/page-hasher.ts';
 import { MerkleRefusal } from '../../../merkle/refusal.ts';
 import { sameRoot } from '../../../merkle/traversal.ts';
@@ -34,6 +35,8 @@ export const kindNumbers: Readonly<Record<ExchangeKind, number>> = {
 
 type Phase = 'idle' | 'opening' | 'comparing' | 'shipping' | 'ending' | 'confirming';
 const OPEN_HEADER_BYTES = 24;
+/** Of the first compare: level of its frontier, root. */
+export const COMPARE_HEADER_BYTES = 4 + HASH_BYTES;
 export const FLAG_WHOLE = 1;
 export const FLAG_UNPROVEN = 1;
 
@@ -43,6 +46,8 @@ export class ExchangeLeader {
   readonly #sender: PartSender;
   readonly #answer: PartAssembly;
   readonly #staging: StagingSource;
+  /** Where the exchange of hashes begins, from the divergence of the last rounds. */
+  readonly #choice: ExchangeChoice;
   #phase: Phase = 'idle';
   #aim: ExchangeAim = { kind: 'reconcile', term: 0, index: 0 };
   #attempt = 0;
@@ -66,6 +71,7 @@ export class ExchangeLeader {
     this.#sender = new PartSender(settings.crc32c, settings.partBytes);
     this.#answer = new PartAssembly(settings.partBytes, settings.stagingBytesMax);
     this.#staging = new StagingSource(memory.guest);
+    this.#choice = new ExchangeChoice(settings.link, memory.tree.fanOut);
   }
 
   get underWay(): boolean {
@@ -233,15 +239,17 @@ export class ExchangeLeader {
     }
     this.#phase = 'comparing';
     this.#pageCount = 0;
-    memory.traversal.begin(memory.tree);
-    const first = new Uint8Array(HASH_BYTES + memory.traversal.hashBytes);
-    first.set(memory.tree.root());
-    if (!memory.traversal.finished) memory.traversal.writeHashes(first.subarray(HASH_BYTES));
+    const level = this.#choice.levelFor(memory.tree.leafCount);
+    memory.traversal.begin(memory.tree, level);
+    const first = new Uint8Array(COMPARE_HEADER_BYTES + memory.traversal.hashBytes);
+    new DataView(first.buffer).setUint32(0, level, true);
+    first.set(memory.tree.root(), 4);
+    if (!memory.traversal.finished) memory.traversal.writeHashes(first.subarray(COMPARE_HEADER_BYTES));
     this.#ask(MessageType.compare, 1, first);
   }
 
   #differCame(payload: Uint8Array): void {
-    const { traversal } = this.#memory;
+    const { traversal, tree } = this.#memory;
     if (payload.length > 0) {
       traversal.advance(payload);
       if (!traversal.finished) {
@@ -252,6 +260,7 @@ export class ExchangeLeader {
       }
       this.#pages = traversal.divergentPages;
       this.#pageCount = traversal.divergentCount;
+      this.#choice.observe(tree.leafCount, traversal.divergentLeaves, traversal.divergentCount);
     }
     this.#tally.spent('compareUs', this.#nowUs);
     this.#tally.note({ divergentPages: this.#pageCount });

@@ -1,5 +1,6 @@
 /** What both roles of an exchange work on: one guest, its unreconciled set, its tree. A replica has one role at a time. */
 import { subtractFrom, uniteInto } from '../../../merkle/bitmap.ts';
+import type { ExchangeLink } from '../../../merkle/exchange-choice.ts';
 import { Traversal } from '../../../merkle/traversal.ts';
 import { MerkleTree } from '../../../merkle/tree.ts';
 import type { Crc32c } from '../falcon/crc32c.ts';
@@ -15,6 +16,8 @@ export interface ExchangeSettings {
   readonly stagingBytesMax: number;
   /** What was not answered for this long is said again. */
   readonly resendUs: number;
+  /** What the exchange of hashes is planned for. */
+  readonly link: ExchangeLink;
   /** Process and guest of this replica, never used twice by it: unsigned 32 bits. */
   readonly session: number;
 }

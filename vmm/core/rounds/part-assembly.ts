@@ -2,7 +2,7 @@
  * Puts the parts of one message together, in whatever order and however often they come. Guarantee: `complete`
  * means that every byte lies where its sender meant it.
  */
-import { grown } from '../../../merkle/tree.ts';
+import { grown } from '../../../merkle/grow.ts';
 import { ExchangeRefusal } from './exchange-refusal.ts';
 
 export class PartAssembly {

@@ -50,6 +50,7 @@ class Pair {
       partBytes: 64,
       stagingBytesMax: 1 << 20,
       resendUs: 100,
+      link: { roundTripUs: 10, bytesPerUs: 1000 },
       session,
       ...this.settings,
     });
@@ -362,6 +363,7 @@ describe('what cannot be', () => {
       partBytes: 64,
       stagingBytesMax: 1 << 20,
       resendUs: 100,
+      link: { roundTripUs: 10, bytesPerUs: 1000 },
       session: 1,
     });
     pair.enterTerm(1);

@@ -6,7 +6,7 @@
  *   item: u32 form, u32 page, u32 bytes, then the bytes
  */
 import { hasBit } from '../../../merkle/bitmap.ts';
-import { grown } from '../../../merkle/tree.ts';
+import { grown } from '../../../merkle/grow.ts';
 import type { ExchangeGuest } from './exchange-guest.ts';
 import { ExchangeRefusal } from './exchange-refusal.ts';
 import type { PartSource } from './part-sender.ts';
