@@ -2,6 +2,8 @@
  * The simulated disk of one replica. What was written counts only once it is synced; a crash keeps any
  * prefix of what was not, and may leave half a record behind it.
  */
+import type { OlderRecords } from '../../vmm/core/falcon/older-records.ts';
+import type { RecordMemory } from '../../vmm/core/falcon/record.ts';
 import type { EventQueue } from './event-queue.ts';
 import type { Prng } from './prng.ts';
 
@@ -19,7 +21,7 @@ export interface DiskFaults {
   readonly fsyncFails: number;
 }
 
-export class SimulatedDisk {
+export class SimulatedDisk implements OlderRecords {
   /** Synced before it is used, always: term, vote and process number. */
   hard: { term: number; votedFor: number; processNumber: number };
   slowdown = 1;
@@ -101,7 +103,20 @@ export class SimulatedDisk {
     return this.#last;
   }
 
-  read(index: number): Uint8Array | undefined {
+  /** What lies there, for the checker. */
+  peek(index: number): Uint8Array | undefined {
     return this.#records.get(index);
+  }
+
+  /** `OlderRecords` of the core. */
+  get firstIndex(): number {
+    return this.#last === 0 ? Infinity : 1;
+  }
+
+  read(index: number, target: RecordMemory, at: number): number {
+    const bytes = this.#records.get(index);
+    if (bytes === undefined) return 0;
+    target.bytes.set(bytes, at);
+    return bytes.length;
   }
 }

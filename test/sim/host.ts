@@ -73,6 +73,7 @@ export interface HostWorld {
 class Died extends Error {}
 
 const REGION_PATIENCE_US = 3_000;
+const RECORD_BYTES_MAX = 4096;
 export const CLUSTER_ID = 0x1234_5678_9abc_def0n;
 
 export class Host {
@@ -92,6 +93,7 @@ export class Host {
   appliedIndex = 0;
   #ships: { version: number; slot: number }[] = [];
   readonly #scratch = recordMemory(new Uint8Array(64));
+  readonly #catchUp = recordMemory(new Uint8Array(RECORD_BYTES_MAX));
   #wakeAtUs = Infinity;
 
   constructor(
@@ -159,9 +161,10 @@ export class Host {
         executing: [{ replica: toReplicaId(0), incarnation: 1 }],
       },
       durability: cluster.plan.durability,
+      ...(cluster.plan.durability === 'disk' ? { olderRecords: disk } : {}),
       logLost: cluster.plan.durability === 'memory' && disk.hard.processNumber > 1,
       times: cluster.times,
-      logLimits: { storageBytes: cluster.plan.logStorageBytes, recordsMax: 8192, recordBytesMax: 4096 },
+      logLimits: { storageBytes: cluster.plan.logStorageBytes, recordsMax: 8192, recordBytesMax: RECORD_BYTES_MAX },
       crc32c: crc32cByTables,
       random: () => cluster.prng.fraction(),
     };
@@ -368,11 +371,9 @@ export class Host {
     const region = this.cluster.regions.get(uint32Of(key));
     const room = (): boolean => cursor.slot - (region?.consumed ?? 0) < this.cluster.plan.ringSlots;
     for (let index = replica.needsCatchUp(peer); index > 0 && room(); index = replica.needsCatchUp(peer)) {
-      const stored = this.disk.read(index);
-      if (stored === undefined) break;
-      const copy = stored.slice();
-      replica.stampToShip(recordMemory(copy), 0);
-      this.#putRecord(peer, uint32Of(key), cursor.slot++, copy);
+      const length = replica.readToShip(index, this.#catchUp, 0);
+      if (length === 0) break;
+      this.#putRecord(peer, uint32Of(key), cursor.slot++, this.#catchUp.bytes.slice(0, length));
       replica.shipped(peer, index);
     }
     for (let index = replica.nextToShip(peer); index > 0 && room(); index = replica.nextToShip(peer)) {

@@ -151,7 +151,7 @@ export class SafetyChecker implements Observer {
   }
 
   #diskHolds(host: Host, index: number, committed: Committed): boolean {
-    const bytes = host.disk.read(index);
+    const bytes = host.disk.peek(index);
     if (bytes === undefined) return false;
     const found = nameOf(bytes);
     return found.term === committed.term && found.checksum === committed.checksum;
@@ -181,7 +181,7 @@ export class SafetyChecker implements Observer {
     if (replica === undefined || this.#cluster.plan.durability === 'memory') return;
     const { index, checksum } = replica.intake.currentAck();
     if (index < replica.log.firstIndex) return;
-    const bytes = host.disk.read(index);
+    const bytes = host.disk.peek(index);
     if (bytes === undefined || nameOf(bytes).checksum !== checksum) {
       fail(`replica ${host.id} acknowledges record ${index}, which its disk does not hold`);
     }
@@ -239,7 +239,7 @@ interface LogEnd {
 function endOf(host: Host): LogEnd {
   if (host.replica !== undefined)
     return { term: host.replica.log.lastTerm, index: host.replica.log.lastIndex };
-  const bytes = host.disk.read(host.disk.lastIndex);
+  const bytes = host.disk.peek(host.disk.lastIndex);
   return { term: bytes === undefined ? 0 : nameOf(bytes).term, index: host.disk.lastIndex };
 }
 

@@ -8,7 +8,7 @@ export type LogIndex = number & { readonly brand: 'LogIndex' };
 export type ReplicaId = number & { readonly brand: 'ReplicaId' };
 
 export const TERM_MAX = 0x7fff_ffff;
-const REPLICA_ID_MAX = 254;
+export const REPLICA_ID_MAX = 254;
 /** Stands for "no replica" wherever a `ReplicaId` is stored in typed memory. */
 export const NO_REPLICA = 255 as ReplicaId;
 

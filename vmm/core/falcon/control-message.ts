@@ -22,7 +22,7 @@
  *      | standNow                       |    elect yourself, at once (leadership transfer, hand-over)
  *      |------------------------------->|
  */
-import { TERM_MAX, type LogIndex, type ReplicaId, type Term } from '../ids.ts';
+import { REPLICA_ID_MAX, TERM_MAX, type LogIndex, type ReplicaId, type Term } from '../ids.ts';
 import type { Crc32c } from './crc32c.ts';
 import {
   decodeExecutingSet,
@@ -31,6 +31,7 @@ import {
   EXECUTORS_MAX,
   type ExecutingSet,
 } from './executing-set.ts';
+import { decodeMembers, encodeMembers, memberCount, membersAreSound, membersBytes, MEMBERS_MAX, type Members } from './membership.ts';
 import { readUint64, writeUint64 } from './record.ts';
 
 export const MessageKind = {
@@ -57,6 +58,8 @@ export interface ControlMessage {
   readonly to: ReplicaId;
   /** The sender's process number. */
   readonly processNumber: number;
+  /** Drawn by the sender's process when it started: two processes under one id and number differ in it. */
+  readonly instance: number;
   /** The sender's term when it sent this. */
   readonly term: Term;
   /** The term asked for, granted, or led. */
@@ -74,6 +77,8 @@ export interface ControlMessage {
   readonly commitIndex: LogIndex;
   /** standNow: the executing set for the first record of the new term; empty: only the new leader. */
   readonly executing: ExecutingSet;
+  /** rebase: the members where the log begins anew; else undefined. */
+  readonly members: Members | undefined;
   /** Opaque to the core: where the receiver may put records, or acks. */
   readonly key: Uint8Array;
 }
@@ -81,19 +86,28 @@ export interface ControlMessage {
 /** Named maximum of one message. */
 export const CONTROL_BYTES_MAX = 1024;
 export const REGION_KEY_BYTES_MAX = 512;
-const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 /** "FCTL" in little-endian order. */
 const CONTROL_MAGIC = 0x4c544346;
-const FIXED_BYTES = 80;
+const FIXED_BYTES = 88;
 const FLAG_GRANTED = 1;
 const FLAG_HAND_OVER = 2;
 
 /** Why a message was not taken; `GAIA_…` errors are made of these by the shell. */
-export type ControlRefusal = 'malformed' | 'protocol version' | 'cluster id' | 'replica id';
+export type ControlRefusal =
+  | 'malformed'
+  | 'protocol version'
+  | 'cluster id'
+  /** Sent under another name than the transport knows, or meant for someone else. */
+  | 'replica id'
+  /** Two processes run under one replica id. */
+  | 'duplicate replica id';
 
 export function encodeControlMessage(message: ControlMessage, clusterId: bigint, crc32c: Crc32c): Uint8Array {
-  const setBytes = executingSetBytes(message.executing);
-  const bytes = new Uint8Array(FIXED_BYTES + setBytes + message.key.length);
+  const { executing, members, key } = message;
+  const membersAt = FIXED_BYTES + executingSetBytes(executing);
+  const keyAt = membersAt + (members === undefined ? 0 : membersBytes(members));
+  const bytes = new Uint8Array(keyAt + key.length);
   const view = new DataView(bytes.buffer);
   view.setUint32(0, CONTROL_MAGIC, true);
   view.setUint16(8, PROTOCOL_VERSION, true);
@@ -111,11 +125,14 @@ export function encodeControlMessage(message: ControlMessage, clusterId: bigint,
   view.setUint32(56, message.lastTerm, true);
   view.setInt32(60, message.lastChecksum, true);
   writeUint64(view, 64, message.commitIndex);
-  view.setUint16(72, message.executing.length, true);
-  view.setUint16(74, message.key.length, true);
+  view.setUint16(72, executing.length, true);
+  view.setUint16(74, key.length, true);
   view.setUint32(76, message.toProcess, true);
-  encodeExecutingSet(message.executing, view, FIXED_BYTES);
-  bytes.set(message.key, FIXED_BYTES + setBytes);
+  view.setUint32(80, message.instance, true);
+  view.setUint32(84, members === undefined ? 0 : memberCount(members), true);
+  encodeExecutingSet(executing, view, FIXED_BYTES);
+  if (members !== undefined) encodeMembers(members, view, membersAt);
+  bytes.set(key, keyAt);
   view.setInt32(4, crc32c(bytes, 8, bytes.length - 8, 0), true);
   return bytes;
 }
@@ -134,15 +151,22 @@ export function decodeControlMessage(
   if (view.getBigUint64(12, true) !== clusterId) return 'cluster id';
   const executors = view.getUint16(72, true);
   const keyBytes = view.getUint16(74, true);
-  const keyAt = FIXED_BYTES + executors * 8;
-  if (executors > EXECUTORS_MAX || keyAt + keyBytes !== bytes.length) return 'malformed';
+  const memberEntries = view.getUint32(84, true);
+  if (executors > EXECUTORS_MAX || memberEntries > MEMBERS_MAX) return 'malformed';
+  const membersAt = FIXED_BYTES + executors * 8;
+  const keyAt = membersAt + memberEntries * 8;
+  if (keyAt + keyBytes !== bytes.length) return 'malformed';
+  if (view.getUint32(20, true) > REPLICA_ID_MAX || view.getUint32(24, true) > REPLICA_ID_MAX) return 'malformed';
   if (view.getUint32(32, true) > TERM_MAX || view.getUint32(36, true) > TERM_MAX) return 'malformed';
   const flags = view.getUint32(40, true);
+  const members = memberEntries === 0 ? undefined : decodeMembers(view, membersAt, memberEntries);
+  if (members !== undefined && !membersAreSound(members)) return 'malformed';
   return {
     kind: view.getUint16(10, true),
     from: view.getUint32(20, true) as ReplicaId,
     to: view.getUint32(24, true) as ReplicaId,
     processNumber: view.getUint32(28, true),
+    instance: view.getUint32(80, true),
     term: view.getUint32(32, true) as Term,
     electionTerm: view.getUint32(36, true) as Term,
     granted: (flags & FLAG_GRANTED) !== 0,
@@ -154,6 +178,7 @@ export function decodeControlMessage(
     lastChecksum: view.getInt32(60, true),
     commitIndex: readUint64(view, 64) as LogIndex,
     executing: decodeExecutingSet(view, FIXED_BYTES, executors),
+    members,
     key: bytes.slice(keyAt),
   };
 }

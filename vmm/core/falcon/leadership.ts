@@ -6,10 +6,13 @@
 import type { LogIndex, ReplicaId } from '../ids.ts';
 import { MessageKind, type ControlMessage } from './control-message.ts';
 import { encodeExecutingSet, executingSetBytes, setHolds, type ExecutingSet } from './executing-set.ts';
+import { encodeMembers, memberCount, membersBytes, type Members } from './membership.ts';
 import {
   encodeRecord,
   RECORD_HEADER_BYTES,
   recordBytesFor,
+  recordIndex,
+  recordIsIntact,
   recordMemory,
   recordWriterTerm,
   stampRecord,
@@ -25,7 +28,6 @@ const BEATS_REMEMBERED = 64;
 
 export class Leadership {
   readonly #state: ReplicaState;
-  readonly #peers: readonly ReplicaId[];
   readonly #next = new Float64Array(REPLICAS);
   readonly #match = new Float64Array(REPLICAS);
   /** What the peer says has arrived, what was to be put next then, and since when neither has moved. */
@@ -50,6 +52,8 @@ export class Leadership {
   heartbeatCounter = 0;
   heartbeatDue = false;
   #progress = false;
+  /** No record before this one is asked of the durable log: it was found harmed there. */
+  #readableFrom = 0;
   #lastBeatUs = 0;
   #beganUs = 0;
   /** The first record of the term, or a later one that must commit before this leader serves. */
@@ -57,20 +61,17 @@ export class Leadership {
 
   constructor(state: ReplicaState) {
     this.#state = state;
-    this.#peers = state.settings.voters.filter((voter) => voter !== state.self);
   }
 
   /** Before votes are asked for: nothing that a peer said in another term counts. */
   prepare(): void {
-    for (const peer of this.#peers) {
-      this.#match[peer] = 0;
-      this.#received[peer] = 0;
-      this.#echoUs[peer] = -Infinity;
-      this.#announcedUs[peer] = -Infinity;
-      this.#valid[peer] = 0;
-      this.#ackWords[peer] = 0;
-      this.#regionNumbers[peer] = 0;
-    }
+    this.#match.fill(0);
+    this.#received.fill(0);
+    this.#echoUs.fill(-Infinity);
+    this.#announcedUs.fill(-Infinity);
+    this.#valid.fill(0);
+    this.#ackWords.fill(0);
+    this.#regionNumbers.fill(0);
     this.#keys.clear();
   }
 
@@ -160,7 +161,31 @@ export class Leadership {
     const state = this.#state;
     if (state.role !== 'leader' || !this.#keys.has(peer)) return 0 as LogIndex;
     const next = this.#next[peer] ?? 0;
-    return (next < state.log.firstIndex ? next : 0) as LogIndex;
+    return (next < state.log.firstIndex && next >= this.#oldestIndex ? next : 0) as LogIndex;
+  }
+
+  /** The oldest record that this leader can still send. */
+  get #oldestIndex(): number {
+    const { log, settings } = this.#state;
+    const { olderRecords } = settings;
+    if (olderRecords === undefined) return log.firstIndex;
+    return Math.min(log.firstIndex, Math.max(olderRecords.firstIndex, this.#readableFrom));
+  }
+
+  /**
+   * Reads record `index` from the durable log to `memory.bytes[at ...]`, stamped for the wire. Its bytes, or 0:
+   * it cannot be read now. One that the disk has harmed is not sent on: whoever lacks it begins its log behind it.
+   */
+  readToShip(index: LogIndex, memory: RecordMemory, at: number): number {
+    const { settings } = this.#state;
+    const length = settings.olderRecords?.read(index, memory, at) ?? 0;
+    if (length === 0) return 0;
+    if (!recordIsIntact(memory, at, length, settings.crc32c) || recordIndex(memory, at) !== index) {
+      this.#readableFrom = index + 1;
+      return 0;
+    }
+    this.stampToShip(memory, at);
+    return length;
   }
 
   /** Inherited records go out under the own term; own ones are sent exactly as they were appended. */
@@ -237,6 +262,9 @@ export class Leadership {
     if (index > state.commitIndex) {
       state.advanceCommit(index);
       this.heartbeatDue = true;
+      // Whoever has removed itself leads until that is committed, by a majority that it no longer counts in.
+      const { membership } = state;
+      if (!membership.isVoter(state.self) && membership.newestIndex <= index) state.becomeFollower();
     }
   }
 
@@ -250,9 +278,10 @@ export class Leadership {
     const state = this.#state;
     const { heartbeatIntervalUs, stepDownUs } = state.settings.times;
     if (this.#progress && state.nowUs - this.#lastBeatUs >= heartbeatIntervalUs) this.#sendBeat();
-    for (const peer of this.#peers) {
+    for (const peer of state.membership.all) {
+      if (peer === state.self) continue;
       this.#announceTo(peer);
-      if (state.settings.durability === 'memory' && this.needsCatchUp(peer) > 0) this.#rebase(peer);
+      if (this.#keys.has(peer) && (this.#next[peer] ?? 0) < this.#oldestIndex) this.#rebase(peer);
     }
     const quietUs = state.nowUs - Math.max(this.majorityEchoUs, this.#beganUs);
     if (quietUs >= stepDownUs) state.becomeFollower();
@@ -282,7 +311,7 @@ export class Leadership {
     });
   }
 
-  /** No disk holds what this peer lacks: its log is to begin where that of this leader does now. */
+  /** Nothing here holds what this peer lacks: its log is to begin where that of this leader does now. */
   #rebase(peer: ReplicaId): void {
     const state = this.#state;
     if (state.nowUs - (this.#announcedUs[peer] ?? 0) < 2 * state.settings.times.heartbeatIntervalUs) return;
@@ -295,6 +324,7 @@ export class Leadership {
       lastTerm: state.log.termAt(index),
       lastChecksum: state.log.checksumAt(index),
       executing: state.executing.committed(state.commitIndex),
+      members: state.membership.committed(state.commitIndex),
     });
   }
 
@@ -345,10 +375,6 @@ export class Leadership {
     return nowUs - (this.#echoUs[peer] ?? -Infinity) < settings.times.stepDownUs;
   }
 
-  peers(): readonly ReplicaId[] {
-    return this.#peers;
-  }
-
   /** Where the payload of the next record goes, or -1 when the log has no room. */
   reserve(payloadBytes: number, type: number): number {
     const state = this.#state;
@@ -373,6 +399,13 @@ export class Leadership {
     state.matchedIndex = index;
     if (settings.durability === 'memory') this.evaluateCommit();
     return index;
+  }
+
+  appendMembers(members: Members): LogIndex {
+    const payloadAt = this.reserve(membersBytes(members), RecordType.membership);
+    if (payloadAt === -1) return 0 as LogIndex;
+    encodeMembers(members, this.#state.log.memory.view, payloadAt);
+    return this.append(payloadAt, RecordType.membership, memberCount(members), membersBytes(members));
   }
 
   appendExecutingSet(type: number, set: ExecutingSet): LogIndex {

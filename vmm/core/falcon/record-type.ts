@@ -1,4 +1,4 @@
-/** What a record of the Falcon log says. The core reads the first three itself; it hands all of them to the applier. */
+/** What a record of the Falcon log says. The core reads those below 16 itself; it hands all of them to the applier. */
 export const RecordType = {
   /** First record of a term; payload: the executing set that holds from here on. */
   termStart: 1,
@@ -6,6 +6,8 @@ export const RecordType = {
   executingSet: 2,
   /** Nothing but its own commit: shows that a majority still follows. */
   noOperation: 3,
+  /** The members change by one; payload: the new list. */
+  membership: 4,
   /** From here on the numbers belong to whoever proposes. */
   firstOfApplication: 16,
 } as const;

@@ -28,7 +28,6 @@ import type { ReplicaState } from './state.ts';
 export class Rejoin {
   readonly #state: ReplicaState;
   #helloUs = -Infinity;
-  #rebased: LogIndex | undefined;
 
   constructor(state: ReplicaState) {
     this.#state = state;
@@ -63,15 +62,16 @@ export class Rejoin {
     if (message.electionTerm !== state.term || message.from !== state.leader) return false;
     if (message.toProcess !== state.settings.processNumber) return false;
     if (index <= state.commitIndex || state.log.matches(index, lastTerm, lastChecksum)) return true;
-    state.rebase(index, lastTerm, lastChecksum, message.executing);
-    this.#rebased = index;
+    const { executing, members } = message;
+    if (members === undefined) return false;
+    state.rebase({ index, term: lastTerm, checksum: lastChecksum, executing }, members);
     return true;
   }
 
   /** The index that the log was rebased to since this was asked last: the applier goes on behind it. */
   takeRebased(): LogIndex | undefined {
-    const rebased = this.#rebased;
-    this.#rebased = undefined;
-    return rebased;
+    const { rebasedIndex } = this.#state;
+    this.#state.rebasedIndex = undefined;
+    return rebasedIndex;
   }
 }

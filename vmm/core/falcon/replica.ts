@@ -16,24 +16,21 @@
  */
 import { NO_REPLICA, type LogIndex, type ReplicaId, type Term } from '../ids.ts';
 import { invariant } from '../invariant.ts';
-import {
-  decodeControlMessage,
-  MessageKind,
-  REGION_KEY_BYTES_MAX,
-  type ControlMessage,
-  type ControlRefusal,
-} from './control-message.ts';
+import { ControlIntake } from './control-intake.ts';
+import { REGION_KEY_BYTES_MAX, type ControlRefusal } from './control-message.ts';
 import { Election } from './election.ts';
 import { EXECUTORS_MAX, setHolds, type ExecutingSet } from './executing-set.ts';
 import { RecordIntake } from './intake.ts';
 import { Rejoin } from './rejoin.ts';
 import { Leadership } from './leadership.ts';
 import type { FalconLog } from './log.ts';
+import { MembershipChanger, type MembershipChange, type MembershipRefusal } from './membership-change.ts';
+import type { Members } from './membership.ts';
 import type { RegionRequest } from './read-region.ts';
 import { recordBytesFor, type RecordMemory } from './record.ts';
 import { RecordType } from './record-type.ts';
 import { restoreRecord } from './recovery.ts';
-import type { FalconSettings, HardState } from './settings.ts';
+import type { FalconSettings, HardState, LogBase } from './settings.ts';
 import type { Ack } from './signal.ts';
 import { ReplicaState, type OutboundMessage, type Role } from './state.ts';
 import { Transfer, type ExecutorState } from './transfer.ts';
@@ -46,7 +43,8 @@ export type ProposeRefusal =
   | 'transfer under way'
   | 'log full'
   | 'too large'
-  | 'set change under way';
+  | 'set change under way'
+  | 'not a voter';
 
 export class FalconReplica {
   readonly state: ReplicaState;
@@ -55,7 +53,8 @@ export class FalconReplica {
   readonly election: Election;
   readonly transfer: Transfer;
   readonly rejoin: Rejoin;
-  readonly #peerProcesses = new Float64Array(256);
+  readonly #changer: MembershipChanger;
+  readonly #control: ControlIntake;
   #started = false;
   #reservedAt = -1;
   #reservedBytes = 0;
@@ -67,6 +66,8 @@ export class FalconReplica {
     this.election = new Election(this.state, this.leadership);
     this.transfer = new Transfer(this.state, this.leadership, this.election);
     this.rejoin = new Rejoin(this.state);
+    this.#changer = new MembershipChanger(this.state, this.leadership);
+    this.#control = new ControlIntake(this);
   }
 
   // Start --------------------------------------------------------------------------------------------
@@ -105,68 +106,7 @@ export class FalconReplica {
 
   /** A control message, as the transport says from `from`. Returns why it was refused, if it was. */
   receive(from: ReplicaId, bytes: Uint8Array): ControlRefusal | undefined {
-    const { state } = this;
-    const message = decodeControlMessage(bytes, state.settings.hardState.clusterId, state.settings.crc32c);
-    if (typeof message === 'string') return message;
-    if (message.from !== from || message.to !== state.self) return 'replica id';
-    if (from === state.self || !state.membership.isVoter(from)) return 'replica id';
-    if (message.processNumber < (this.#peerProcesses[from] ?? 0)) return undefined;
-    if (message.processNumber > (this.#peerProcesses[from] ?? 0)) {
-      this.#peerProcesses[from] = message.processNumber;
-      this.leadership.newProcess(from, message.processNumber);
-    }
-    this.#adoptTerm(message);
-    this.#dispatch(message);
-    return undefined;
-  }
-
-  /** A newer term is entered, whoever tells of it; only a vote request is first weighed against the leader. */
-  #adoptTerm(message: ControlMessage): void {
-    const { state } = this;
-    if (message.term > state.term && message.kind !== MessageKind.voteRequest) state.raiseTerm(message.term);
-  }
-
-  #dispatch(message: ControlMessage): void {
-    const { state } = this;
-    const ours = message.electionTerm === state.term;
-    const leads = state.role === 'leader' && ours;
-    switch (message.kind) {
-      case MessageKind.preVoteRequest:
-        this.election.onPreVoteRequest(message);
-        break;
-      case MessageKind.preVoteReply:
-        this.election.onPreVoteReply(message);
-        break;
-      case MessageKind.voteRequest:
-        this.election.onVoteRequest(message);
-        break;
-      case MessageKind.voteReply:
-        this.election.onVoteReply(message);
-        break;
-      case MessageKind.announce:
-        if (ours) {
-          this.rejoin.onAnnounce(message);
-          this.election.onAnnounce(message);
-        } else state.send(message.from, { kind: MessageKind.newerTerm });
-        break;
-      case MessageKind.region:
-        if (leads) this.leadership.learnRegion(message);
-        break;
-      case MessageKind.resync:
-        if (leads) this.leadership.resync(message);
-        break;
-      case MessageKind.rebase:
-        if (this.rejoin.onRebase(message)) this.regionBroken();
-        break;
-      case MessageKind.standNow:
-        this.transfer.onStandNow(message);
-        break;
-      case MessageKind.hello:
-        // It is announced to again, now that its process is known, even if it was before.
-        this.leadership.forgetRegion(message.from);
-        break;
-      default: // newerTerm: its term is all it says; an unknown kind says nothing.
-    }
+    return this.#control.receive(from, bytes);
   }
 
   /** The peer's process is known to have ended. */
@@ -251,7 +191,8 @@ export class FalconReplica {
   }
 
   get ackDue(): boolean {
-    return this.state.ackDue && this.state.region.status === 'open';
+    const { ackDue, region, rebasedIndex } = this.state;
+    return ackDue && region.status === 'open' && rebasedIndex === undefined;
   }
 
   writeAck(memory: RecordMemory, at: number): void {
@@ -260,11 +201,28 @@ export class FalconReplica {
   }
 
   /**
-   * The index behind which the log begins anew, once after each rebase (memory durability: the leader no longer
-   * had what was lacking here). The applier goes on behind it; the guest is not VALID.
+   * The index behind which the log begins anew, once after each rebase: the leader no longer had what was
+   * lacking here. The applier goes on behind it; the guest is not VALID. Disk durability: `base` is the durable
+   * log's new beginning, durable before anything else is carried out; what the disk held before is void.
    */
   takeRebased(): LogIndex | undefined {
     return this.rejoin.takeRebased();
+  }
+
+  /**
+   * Where the log in memory begins, as a durable log must keep it to begin there too. Sets and members are the
+   * newest committed ones, which may be newer than the records behind the beginning say: never older.
+   */
+  get base(): LogBase & { readonly members: Members } {
+    const { log, executing, membership, commitIndex } = this.state;
+    const index = (log.firstIndex - 1) as LogIndex;
+    return {
+      index,
+      term: log.termAt(index),
+      checksum: log.checksumAt(index),
+      executing: executing.committed(commitIndex),
+      members: membership.committed(commitIndex),
+    };
   }
 
   // Disk ---------------------------------------------------------------------------------------------
@@ -319,7 +277,7 @@ export class FalconReplica {
     return this.leadership.nextToShip(peer);
   }
 
-  /** First record that this peer needs and memory has dropped: to be read from the durable log; 0 if none. */
+  /** First record that this peer needs and memory has dropped: to be read with `readToShip`; 0 if none. */
   needsCatchUp(peer: ReplicaId): LogIndex {
     return this.leadership.needsCatchUp(peer);
   }
@@ -329,9 +287,9 @@ export class FalconReplica {
     return this.leadership.offsetToShip(index);
   }
 
-  /** The same for a record that was read from the durable log into memory of the caller's. */
-  stampToShip(memory: RecordMemory, at: number): void {
-    this.leadership.stampToShip(memory, at);
+  /** Reads a record from the durable log into the caller's memory, ready to send: its bytes, or 0: not now. */
+  readToShip(index: LogIndex, memory: RecordMemory, at: number): number {
+    return this.leadership.readToShip(index, memory, at);
   }
 
   shipped(peer: ReplicaId, index: LogIndex): void {
@@ -433,13 +391,27 @@ export class FalconReplica {
   /** Proposes another executing set; one change at a time. Adding asks for VALID first: the caller's duty. */
   proposeExecutingSet(set: ExecutingSet): LogIndex | ProposeRefusal {
     invariant(set.length <= EXECUTORS_MAX, 'an executing set is small');
-    const { state } = this;
-    for (const { replica } of set) invariant(state.membership.isVoter(replica), 'executors are voters');
+    const { membership } = this.state;
     const refusal = this.proposeRefusal;
     if (refusal !== undefined) return refusal;
-    if (state.executing.newestIndex > state.commitIndex) return 'set change under way';
+    if (this.#changer.changeUnderWay()) return 'set change under way';
+    for (const { replica } of set) if (!membership.isVoter(replica)) return 'not a voter';
     const index = this.leadership.appendExecutingSet(RecordType.executingSet, set);
     return index === 0 ? 'log full' : index;
+  }
+
+  /** Adds, promotes or removes one replica. Any leader may, whether it executes or not. */
+  proposeMembers(change: MembershipChange): LogIndex | MembershipRefusal {
+    return this.#changer.propose(change, this.transfer.underWay);
+  }
+
+  /** Who belongs to the cluster by the newest list in the log. */
+  get members(): Members {
+    return this.state.membership.newest;
+  }
+
+  get membersCommitted(): Members {
+    return this.state.membership.committed(this.state.commitIndex);
   }
 
   /**

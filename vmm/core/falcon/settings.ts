@@ -3,6 +3,7 @@ import type { LogIndex, ReplicaId, Term } from '../ids.ts';
 import type { Crc32c } from './crc32c.ts';
 import type { ExecutingSet } from './executing-set.ts';
 import type { LogLimits } from './log.ts';
+import type { OlderRecords } from './older-records.ts';
 
 export interface FalconTimes {
   /** A leader that makes progress says so this often. */
@@ -45,7 +46,7 @@ export interface HardState {
 }
 
 /** Where an empty log begins: before record 1, or behind a checkpoint. */
-interface LogBase {
+export interface LogBase {
   readonly index: LogIndex;
   readonly term: Term;
   readonly checksum: number;
@@ -55,7 +56,13 @@ interface LogBase {
 
 export interface FalconSettings {
   readonly self: ReplicaId;
+  /**
+   * Who has a vote at `base`. A replica that is to be added names the voters that it is told of and not itself:
+   * it asks for nothing until a leader has added it.
+   */
   readonly voters: readonly ReplicaId[];
+  /** Who else gets the log at `base`; none when left out. */
+  readonly nonVoters?: readonly ReplicaId[];
   /** Number of this process among those of this replica, higher than all before it: unsigned 32 bits, persisted. */
   readonly processNumber: number;
   readonly hardState: HardState;
@@ -64,6 +71,8 @@ export interface FalconSettings {
   readonly durability: 'disk' | 'memory';
   /** This replica may have acknowledged records that it no longer has: it comes back by the way of rejoin.ts. */
   readonly logLost?: boolean;
+  /** The durable log, to catch peers up from; left out: what memory has dropped is gone. */
+  readonly olderRecords?: OlderRecords;
   readonly times: FalconTimes;
   readonly logLimits: LogLimits;
   readonly crc32c: Crc32c;

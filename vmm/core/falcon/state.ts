@@ -6,13 +6,13 @@
 import { NO_REPLICA, TERM_MAX, type LogIndex, type ReplicaId, type Term } from '../ids.ts';
 import { invariant } from '../invariant.ts';
 import { CONTROL_BYTES_MAX, encodeControlMessage, type ControlMessage } from './control-message.ts';
-import { decodeExecutingSet, ExecutingHistory, setHolds, type ExecutingSet } from './executing-set.ts';
+import { decodeExecutingSet, ExecutingHistory, setHolds } from './executing-set.ts';
 import { FalconLog } from './log.ts';
-import { Membership } from './membership.ts';
+import { decodeMembers, Membership, type Members } from './membership.ts';
 import { ReadRegion } from './read-region.ts';
 import { RECORD_HEADER_BYTES, recordCount, recordType } from './record.ts';
 import { RecordType } from './record-type.ts';
-import type { FalconSettings } from './settings.ts';
+import type { FalconSettings, LogBase } from './settings.ts';
 
 export type Role = 'follower' | 'preCandidate' | 'candidate' | 'leader';
 
@@ -28,12 +28,14 @@ const SPARE_RECORDS = 64;
 const NO_KEY: Uint8Array = new Uint8Array(0);
 
 /** What a message says beyond who sends it, to whom and when. */
-export type MessageFields = Partial<Omit<ControlMessage, 'from' | 'to' | 'processNumber' | 'term'>> & {
+export type MessageFields = Partial<Omit<ControlMessage, 'from' | 'to' | 'processNumber' | 'instance' | 'term'>> & {
   readonly kind: number;
 };
 
 export class ReplicaState {
   readonly settings: FalconSettings;
+  /** Drawn once: tells two processes under one replica id apart. Unsigned 32 bits. */
+  readonly instance: number;
   readonly log: FalconLog;
   readonly membership: Membership;
   readonly executing: ExecutingHistory;
@@ -66,6 +68,8 @@ export class ReplicaState {
   /** Backup: the log is known to equal the leader's up to here. Invariant: >= commitIndex while following. */
   matchedIndex: LogIndex;
   ackDue = false;
+  /** Where the log began anew. Invariant: until the shell takes it, no ack and no message leaves. */
+  rebasedIndex: LogIndex | undefined;
   /** Invariant: while true, this replica votes for nobody and stands for nothing. */
   logLost: boolean;
   /** Where the log is no longer lost, as the leader of this term said. */
@@ -85,7 +89,11 @@ export class ReplicaState {
     this.settings = settings;
     this.log = new FalconLog(settings.logLimits);
     this.log.resetTo(base.index, base.term, base.checksum);
-    this.membership = new Membership(settings.voters);
+    this.instance = Math.floor(settings.random() * 0x1_0000_0000);
+    this.membership = new Membership(
+      { voters: settings.voters, nonVoters: settings.nonVoters ?? [] },
+      base.index,
+    );
     this.executing = new ExecutingHistory(base.executing);
     this.executing.resetTo(base.index, base.executing);
     this.term = settings.hardState.term;
@@ -165,16 +173,20 @@ export class ReplicaState {
     invariant(index >= this.commitIndex, 'a committed record is never truncated');
     this.log.truncateTo(index);
     this.executing.truncateTo(index);
+    this.membership.truncateTo(index);
     this.persistEpoch++;
     if (this.durableIndex > index) this.durableIndex = index;
     if (this.persistCursor > index + 1) this.persistCursor = (index + 1) as LogIndex;
   }
 
   /** Takes a committed record that the leader has dropped as the one the log begins behind. */
-  rebase(index: LogIndex, term: Term, checksum: number, executing: ExecutingSet): void {
+  rebase(base: LogBase, members: Members): void {
+    const { index, term, checksum, executing } = base;
     invariant(index > this.commitIndex, 'a log is only rebased forwards');
     this.log.resetTo(index, term, checksum);
     this.executing.resetTo(index, executing);
+    this.membership.resetTo(index, members);
+    this.rebasedIndex = index;
     this.commitIndex = index;
     this.appliedIndex = index;
     this.durableIndex = index;
@@ -194,6 +206,10 @@ export class ReplicaState {
     if (type === RecordType.termStart || type === RecordType.executingSet) {
       const count = recordCount(log.memory, at);
       this.executing.append(index, decodeExecutingSet(log.memory.view, at + RECORD_HEADER_BYTES, count));
+    }
+    if (type === RecordType.membership) {
+      const count = recordCount(log.memory, at);
+      this.membership.append(index, decodeMembers(log.memory.view, at + RECORD_HEADER_BYTES, count));
     }
     if (this.settings.durability === 'memory') this.durableIndex = index;
   }
@@ -217,6 +233,7 @@ export class ReplicaState {
     invariant(index <= this.log.lastIndex, 'what is committed is in the log');
     this.commitIndex = index;
     this.executing.forgetBefore(index);
+    this.membership.forgetBefore(index);
   }
 
   send(to: ReplicaId, fields: MessageFields): void {
@@ -232,11 +249,13 @@ export class ReplicaState {
       lastChecksum: this.log.lastChecksum,
       commitIndex: this.commitIndex,
       executing: [],
+      members: undefined,
       key: NO_KEY,
       ...fields,
       from: this.self,
       to,
       processNumber: this.settings.processNumber,
+      instance: this.instance,
       term: this.term,
     };
     const bytes = encodeControlMessage(message, this.settings.hardState.clusterId, this.settings.crc32c);
@@ -244,8 +263,8 @@ export class ReplicaState {
     this.#outbox.push({ to, bytes });
   }
 
-  /** Nothing leaves before the term and vote it rests on are durable. */
+  /** Nothing leaves before the term, the vote and the beginning of the log it rests on are durable. */
   takeMessage(): OutboundMessage | undefined {
-    return this.hardStateDirty ? undefined : this.#outbox.shift();
+    return this.hardStateDirty || this.rebasedIndex !== undefined ? undefined : this.#outbox.shift();
   }
 }

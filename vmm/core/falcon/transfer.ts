@@ -65,10 +65,10 @@ export class Transfer {
   }
 
   #findSuccessor(): void {
-    const peers = this.#leadership.peers();
+    const peers = this.#state.membership.voters;
     for (let step = 0; step < peers.length; step++) {
       const peer = peers[(this.#position + step) % peers.length] ?? NO_REPLICA;
-      if (!this.#leadership.peerMayServe(peer)) continue;
+      if (peer === this.#state.self || !this.#leadership.peerMayServe(peer)) continue;
       this.#position = (this.#position + step + 1) % peers.length;
       this.begin(peer, false, []);
       return;
