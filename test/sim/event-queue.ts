@@ -1,22 +1,19 @@
 /** Virtual time: events run in the order of their times, those of one time in the order they were added. */
+
+/** A run of a few virtual seconds that needs more than this goes in circles. */
+const EVENTS_MAX = 3_000_000;
+
 interface Event {
   readonly atUs: number;
   readonly sequence: number;
   readonly run: () => void;
 }
 
-/** A run of a few virtual seconds that needs more than this goes in circles. */
-const EVENTS_MAX = 3_000_000;
-
 export class EventQueue {
   nowUs = 0;
   events = 0;
   #sequence = 0;
   readonly #heap: Event[] = [];
-
-  get waiting(): number {
-    return this.#heap.length;
-  }
 
   after(delayUs: number, run: () => void): void {
     this.at(this.nowUs + delayUs, run);

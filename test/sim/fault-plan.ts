@@ -15,6 +15,15 @@ export interface FaultPlan {
   readonly putLost: number;
   readonly putTorn: number;
   readonly putHarmed: number;
+  /** Its head arrives, its rest never does; what was put before at the same place comes once more, late. */
+  readonly putCut: number;
+  readonly putStale: number;
+  /** It arrives, and is reported as failed. */
+  readonly putDenied: number;
+  /** Puts reach a target only while its process runs on (tcp), not at any time (memory). */
+  readonly putsNeedProgress: boolean;
+  /** Probability that the writer changes bytes while they are being checked. */
+  readonly bytesChange: number;
   readonly fsyncUsMax: number;
   readonly fsyncFails: number;
   /** Mean time between two faults of a kind over the whole cluster; 0: never. */
@@ -23,6 +32,22 @@ export interface FaultPlan {
   readonly partitionEveryUs: number;
   readonly slowDiskEveryUs: number;
   readonly transferEveryUs: number;
+  /** A link that still carries everything, much later. */
+  readonly clogEveryUs: number;
+  /** A replica's process ends and its log is gone; term and vote are not. */
+  readonly loseLogEveryUs: number;
+  /** A replica's machine is gone for good. */
+  readonly destroyEveryUs: number;
+  /** A synced bit turns over in a log on disk. */
+  readonly rotEveryUs: number;
+  /** Probability that a power cut leaves half a record. */
+  readonly tornTail: number;
+  /** A checkpoint lets the durable log of one replica begin later. */
+  readonly checkpointEveryUs: number;
+  /** The operator adds, promotes and removes replicas. */
+  readonly membersEveryUs: number;
+  /** In the end only a majority is healed: what is wrong with the others stays so. */
+  readonly healsMajorityOnly: boolean;
   /** Probability that a replica dies between two of the shell's steps. */
   readonly dieMidStep: number;
   /** Of crashes, how many take the guest along. */
@@ -32,6 +57,8 @@ export interface FaultPlan {
   /** Clocks run up to this much faster or slower. */
   readonly clockSkew: number;
   readonly proposeEveryUs: number;
+  /** Part of the time in which records are proposed so often; in the rest, one in fifty. */
+  readonly proposeDuty: number;
   readonly payloadBytesMax: number;
   /** How long a replica stays away after a crash, at most. */
   readonly restartUsMax: number;
@@ -65,6 +92,11 @@ export function chooseFaults(prng: Prng): FaultPlan {
     putLost: prng.chance(0.3) ? 0.01 : 0,
     putTorn: prng.chance(0.4) ? 0.1 : 0,
     putHarmed: prng.chance(0.3) ? 0.01 : 0,
+    putCut: prng.chance(0.2) ? 0.01 : 0,
+    putStale: prng.chance(0.3) ? 0.02 : 0,
+    putDenied: prng.chance(0.2) ? 0.005 : 0,
+    putsNeedProgress: prng.chance(0.5),
+    bytesChange: prng.chance(0.2) ? 0.01 : 0,
     fsyncUsMax: prng.pick([100, 2_000, 20_000]),
     fsyncFails: prng.chance(0.15) ? 0.002 : 0,
     crashEveryUs: maybe(prng, 0.7, 200_000, 2_000_000) * storm,
@@ -72,11 +104,20 @@ export function chooseFaults(prng: Prng): FaultPlan {
     partitionEveryUs: maybe(prng, 0.6, 200_000, 2_000_000) * storm,
     slowDiskEveryUs: maybe(prng, 0.3, 300_000, 2_000_000),
     transferEveryUs: maybe(prng, 0.4, 200_000, 1_000_000),
+    clogEveryUs: maybe(prng, 0.3, 200_000, 2_000_000),
+    loseLogEveryUs: maybe(prng, 0.25, 300_000, 2_000_000),
+    destroyEveryUs: maybe(prng, 0.2, 500_000, 3_000_000),
+    rotEveryUs: maybe(prng, 0.2, 300_000, 2_000_000),
+    tornTail: prng.chance(0.5) ? 0.5 : 0,
+    checkpointEveryUs: maybe(prng, 0.4, 100_000, 1_000_000),
+    membersEveryUs: maybe(prng, 0.5, 20_000, 400_000),
+    healsMajorityOnly: prng.chance(0.4),
     dieMidStep: prng.chance(0.3) ? 0.0002 : 0,
     crashTakesGuest: prng.pick([0, 0.1, 0.5]),
     toldOfDeath: prng.chance(0.5),
     clockSkew: prng.chance(0.4) ? 0.1 : 0,
     proposeEveryUs: prng.pick([500, 3_000, 20_000]),
+    proposeDuty: prng.pick([0.1, 0.3]),
     payloadBytesMax,
     restartUsMax: prng.pick([20_000, 500_000]),
     timeScale: prng.pick([1, 1, 3]),

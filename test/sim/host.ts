@@ -3,77 +3,25 @@
  * `step` is the shell's loop, in the order that replica.ts documents.
  */
 import { crc32cByTables } from '../../vmm/core/falcon/crc32c.ts';
-import type { FalconLog } from '../../vmm/core/falcon/log.ts';
 import { IntakeResult } from '../../vmm/core/falcon/intake.ts';
-import { recordMemory, recordType } from '../../vmm/core/falcon/record.ts';
+import { recordType } from '../../vmm/core/falcon/record.ts';
 import { RecordType } from '../../vmm/core/falcon/record-type.ts';
 import { FalconReplica } from '../../vmm/core/falcon/replica.ts';
-import type { FalconSettings, FalconTimes } from '../../vmm/core/falcon/settings.ts';
-import { ACK_BYTES, HEARTBEAT_BYTES } from '../../vmm/core/falcon/signal.ts';
-import { NO_REPLICA, toLogIndex, toReplicaId, toTerm, type ReplicaId } from '../../vmm/core/ids.ts';
-import type { EventQueue } from './event-queue.ts';
-import type { FaultPlan } from './fault-plan.ts';
-import type { Network } from './network.ts';
-import type { Prng } from './prng.ts';
-import { SimulatedDisk } from './disk.ts';
-
-/** Memory that one leader of one term writes into; `life` is the process that owns it. */
-export class Region {
-  readonly slots = new Map<number, Uint8Array>();
-  readonly heartbeat = new Uint8Array(HEARTBEAT_BYTES);
-  readonly writer: ReplicaId;
-  readonly term: number;
-  consumed = 0;
-  newestSlot = -1;
-  stuckSinceUs = -1;
-
-  constructor(writer: ReplicaId, term: number) {
-    this.writer = writer;
-    this.term = term;
-  }
-}
-
-/** What a guest is, to the protocol: how many committed inputs it has executed, and which. */
-export interface Guest {
-  readonly incarnation: number;
-  valid: boolean;
-  appliedIndex: number;
-  digest: number;
-}
-
-/** Who watches the hosts from outside. */
-export interface Observer {
-  observe(host: Host): void;
-  said(host: Host, bytes: Uint8Array): void;
-  acked(host: Host): void;
-  injected(host: Host, index: number, digest: number): void;
-  died(host: Host, log: FalconLog): void;
-}
-
-/** What surrounds a host. */
-export interface HostWorld {
-  readonly queue: EventQueue;
-  readonly prng: Prng;
-  readonly plan: FaultPlan;
-  readonly network: Network;
-  readonly voters: readonly ReplicaId[];
-  readonly regions: Map<number, Region>;
-  readonly checker: Observer;
-  readonly times: FalconTimes;
-  readonly plant: (replica: FalconReplica) => void;
-  nextRegionId: number;
-  host(id: ReplicaId): Host;
-  mayLose(host: Host): boolean;
-  processEnded(host: Host): void;
-  leaderApplied(host: Host, index: number): void;
-  rebased(): void;
-}
+import type { Members } from '../../vmm/core/falcon/membership.ts';
+import type { FalconSettings } from '../../vmm/core/falcon/settings.ts';
+import { toLogIndex, toReplicaId, toTerm, type ReplicaId } from '../../vmm/core/ids.ts';
+import { SimulatedDisk, type DiskBase } from './disk.ts';
+import type { Guest, HostWorld } from './host-world.ts';
+import { Region } from './region.ts';
+import { uint32Bytes, Wire } from './wire.ts';
 
 /** Thrown in the middle of a step: the process is gone, what it had not yet done is not done. */
 class Died extends Error {}
 
 const REGION_PATIENCE_US = 3_000;
-const RECORD_BYTES_MAX = 4096;
+export const RECORD_BYTES_MAX = 4096;
+/** Named maximum of machines in one run, those that are gone included. */
+export const HOSTS_MAX = 20;
 export const CLUSTER_ID = 0x1234_5678_9abc_def0n;
 
 export class Host {
@@ -83,18 +31,28 @@ export class Host {
   readonly executes: boolean;
   readonly clockRate: number;
   readonly clockOffsetUs: number;
+  /** What the operator told this replica when it was made. */
+  readonly firstBase: DiskBase;
+  /** The machine is gone for good, or was switched off after the replica was removed. */
+  gone = false;
+  /** Its disk was replaced, or its log found harmed: it may have acknowledged what it no longer has. */
+  logLost = false;
+  /** Stays down, or cut off, although the faults are over. */
+  leftBehind = false;
+  /** Members by the log it had when its process ended last. */
+  lastMembers: Members;
   replica: FalconReplica | undefined;
   region: Region | undefined;
   regionId = 0;
   guest: Guest | undefined;
   guestIncarnation = 0;
   pausedUntilUs = 0;
-  ackMemory: Uint8Array[] = [];
+  ackMemory: (Uint8Array | undefined)[] = [];
   appliedIndex = 0;
-  #ships: { version: number; slot: number }[] = [];
-  readonly #scratch = recordMemory(new Uint8Array(64));
-  readonly #catchUp = recordMemory(new Uint8Array(RECORD_BYTES_MAX));
+  readonly #wire: Wire;
   #wakeAtUs = Infinity;
+  /** What the core is checking right now. */
+  #checked: Uint8Array | undefined;
 
   constructor(
     cluster: HostWorld,
@@ -102,14 +60,23 @@ export class Host {
     executes: boolean,
     clockRate: number,
     clockOffsetUs: number,
+    members: Members,
   ) {
     this.cluster = cluster;
     this.id = id;
     this.executes = executes;
     this.clockRate = clockRate;
     this.clockOffsetUs = clockOffsetUs;
-    const hard = { term: 0, votedFor: NO_REPLICA, processNumber: 0 };
-    this.disk = new SimulatedDisk(cluster.queue, cluster.prng, hard);
+    this.lastMembers = members;
+    this.#wire = new Wire(this, cluster);
+    this.firstBase = {
+      index: toLogIndex(0),
+      term: toTerm(0),
+      checksum: 0,
+      executing: [{ replica: toReplicaId(0), incarnation: 1 }],
+      members,
+    };
+    this.disk = new SimulatedDisk(cluster.queue, cluster.prng, this.firstBase);
   }
 
   get running(): boolean {
@@ -120,21 +87,30 @@ export class Host {
     return this.cluster.queue.nowUs * this.clockRate + this.clockOffsetUs;
   }
 
+  get members(): Members {
+    return this.replica?.members ?? this.lastMembers;
+  }
+
+  /** Counts among those whose memory of the log is gone for now, or for ever. */
+  get isLost(): boolean {
+    if (this.gone || this.logLost || this.disk.harmed) return true;
+    return this.cluster.plan.durability === 'memory' && this.replica?.state.logLost !== false;
+  }
+
   start(): void {
-    const { cluster, disk } = this;
+    if (this.gone) return;
+    const { disk } = this;
     disk.hard.processNumber++;
-    const replica = new FalconReplica(this.#settings());
-    cluster.plant(replica);
-    for (const bytes of disk.records()) {
-      if (!replica.restoreRecord(bytes, 0, bytes.length)) throw new Error('Recovery refused its own record');
-      // What the guest has executed before may be dropped as room is needed.
-      if (cluster.plan.durability === 'disk') replica.applied(replica.commitIndex);
+    let replica = this.#recover();
+    if (replica === undefined) {
+      // Harmed where it had been synced: the log is refused, and the replica begins without one.
+      this.loseLog();
+      replica = this.#recover() ?? bug('An empty log can be recovered');
     }
     this.replica = replica;
     this.region = undefined;
-    this.ackMemory = Array.from({ length: cluster.plan.replicas }, () => new Uint8Array(ACK_BYTES));
-    this.#ships = Array.from({ length: cluster.plan.replicas }, () => ({ version: 0, slot: 0 }));
-    this.appliedIndex = replica.commitIndex;
+    this.ackMemory = [];
+    this.#wire.reset();
     if (this.executes && this.guest === undefined) this.#newGuest();
     replica.setAckMemoryKey(uint32Bytes(disk.hard.processNumber));
     this.#tellExecutor();
@@ -143,31 +119,72 @@ export class Host {
     this.step();
   }
 
+  /** Reads the disk back. A torn tail is cut; undefined: the log is harmed before its end. */
+  #recover(): FalconReplica | undefined {
+    const { cluster, disk } = this;
+    const replica = new FalconReplica(this.#settings());
+    cluster.plant(replica);
+    this.appliedIndex = disk.base.index;
+    if (this.guest !== undefined && this.guest.appliedIndex < disk.base.index) this.guest.valid = false;
+    for (let index = disk.base.index + 1; index <= disk.lastIndex; index++) {
+      const bytes = disk.peek(index) ?? bug('A disk has no holes');
+      if (!replica.restoreRecord(bytes, 0, bytes.length)) {
+        if (index !== disk.lastIndex || !disk.tailMayBeTorn) return undefined;
+        disk.cutTo(index - 1);
+        break;
+      }
+      this.#applyCommitted(replica);
+    }
+    return replica;
+  }
+
+  /** The log is gone, term and vote are not: it comes back by the way of rejoin.ts. */
+  loseLog(): void {
+    this.cluster.checker.lost(this);
+    this.disk.beginAt(this.firstBase);
+    this.logLost = true;
+  }
+
   #settings(): FalconSettings {
     const { cluster, disk } = this;
+    const { durability } = cluster.plan;
+    const { members } = disk.base;
     return {
       self: this.id,
-      voters: cluster.voters,
+      voters: members.voters,
+      nonVoters: members.nonVoters,
       processNumber: disk.hard.processNumber,
       hardState: {
         clusterId: CLUSTER_ID,
         term: toTerm(disk.hard.term),
         votedFor: disk.hard.votedFor as ReplicaId,
       },
-      base: {
-        index: toLogIndex(0),
-        term: toTerm(0),
-        checksum: 0,
-        executing: [{ replica: toReplicaId(0), incarnation: 1 }],
-      },
-      durability: cluster.plan.durability,
-      ...(cluster.plan.durability === 'disk' ? { olderRecords: disk } : {}),
-      logLost: cluster.plan.durability === 'memory' && disk.hard.processNumber > 1,
+      base: disk.base,
+      durability,
+      ...(durability === 'disk' ? { olderRecords: disk } : {}),
+      logLost: durability === 'memory' ? disk.hard.processNumber > 1 : this.logLost,
       times: cluster.times,
-      logLimits: { storageBytes: cluster.plan.logStorageBytes, recordsMax: 8192, recordBytesMax: RECORD_BYTES_MAX },
-      crc32c: crc32cByTables,
+      logLimits: {
+        storageBytes: cluster.plan.logStorageBytes,
+        recordsMax: 8192,
+        recordBytesMax: RECORD_BYTES_MAX,
+      },
+      crc32c: (bytes, offset, length, seed) => {
+        this.#bytesChange();
+        return crc32cByTables(bytes, offset, length, seed);
+      },
       random: () => cluster.prng.fraction(),
     };
+  }
+
+  /** While a record is being checked, its writer may write over it: what was checked must be what is taken. */
+  #bytesChange(): void {
+    const checked = this.#checked;
+    const { prng, network } = this.cluster;
+    if (checked === undefined || network.plan.bytesChange === 0) return;
+    if (!prng.chance(network.plan.bytesChange)) return;
+    const at = prng.between(0, checked.length - 1);
+    checked[at] = (checked[at] ?? 0) ^ (1 << prng.between(0, 7));
   }
 
   /** The first guest of all is VALID by definition; any later one only after a state transfer. */
@@ -183,14 +200,43 @@ export class Host {
 
   crash(takesGuest: boolean): void {
     if (this.replica === undefined) return;
-    const { log } = this.replica;
-    if (this.cluster.plan.durability === 'memory') this.cluster.checker.died(this, log);
+    const { log, state } = this.replica;
+    this.cluster.checker.died(this, log, state.durableIndex);
+    this.lastMembers = this.replica.members;
     this.replica = undefined;
     this.region = undefined;
     this.cluster.regions.delete(this.regionId);
-    this.disk.crash();
+    this.disk.crash(this.cluster.prng.chance(this.cluster.plan.tornTail));
     if (takesGuest) this.guest = undefined;
     this.cluster.processEnded(this);
+  }
+
+  /** The machine is gone for good, and all that it knew. */
+  destroy(): void {
+    if (this.replica !== undefined) this.crash(true);
+    this.cluster.checker.lost(this);
+    this.gone = true;
+    this.guest = undefined;
+    this.disk.beginAt(this.firstBase);
+  }
+
+  /** A checkpoint covers a part of what was applied here: the durable log begins behind it. */
+  checkpoint(): void {
+    const { replica, disk } = this;
+    if (replica === undefined || disk.harmed) return;
+    const index = this.cluster.prng.between(disk.base.index, Math.min(this.appliedIndex, disk.lastIndex));
+    const bytes = disk.peek(index);
+    if (bytes === undefined) return;
+    const { executing, members } = replica.base;
+    const view = new DataView(bytes.buffer, bytes.byteOffset);
+    const term = toTerm(view.getUint32(24, true));
+    disk.dropThrough({
+      index: toLogIndex(index),
+      term,
+      checksum: view.getInt32(20, true),
+      executing,
+      members,
+    });
   }
 
   /** State transfer from the leader's guest, whole. */
@@ -240,13 +286,13 @@ export class Host {
       this.crash(this.cluster.prng.chance(this.cluster.plan.crashTakesGuest));
       return;
     }
-    this.cluster.checker.observe(this);
     this.#sleep(replica);
   }
 
   #pass(replica: FalconReplica): void {
     replica.tick(this.nowUs);
     this.#poll(replica);
+    this.#takeRebase(replica);
     this.#mayDie();
     this.#persistHardState(replica);
     this.#mayDie();
@@ -257,12 +303,15 @@ export class Host {
       this.#mayDie();
     }
     this.#persistRecords(replica);
-    for (const peer of this.cluster.voters) if (peer !== this.id) this.#ship(replica, peer);
-    this.#signal(replica);
+    if (replica.role === 'leader') {
+      for (const peer of this.cluster.hosts) if (peer !== this) this.#wire.ship(replica, peer.id);
+    }
+    this.#wire.signal(replica);
     this.#apply(replica);
   }
 
   #mayDie(): void {
+    if (this.cluster.network.plan.dieMidStep === 0) return;
     if (!this.cluster.mayLose(this)) return;
     if (this.cluster.prng.chance(this.cluster.network.plan.dieMidStep)) throw new Died('between two steps');
   }
@@ -274,30 +323,34 @@ export class Host {
       this.#pollRing(replica, region);
     }
     if (replica.role !== 'leader') return;
-    for (const peer of this.cluster.voters) {
+    for (let peer = 0; peer < this.ackMemory.length; peer++) {
       const block = this.ackMemory[peer];
-      if (peer !== this.id && block !== undefined) replica.readAck(peer, block, 0);
+      if (block !== undefined) replica.readAck(toReplicaId(peer), block, 0);
     }
     replica.leaderProgress();
   }
 
   #pollRing(replica: FalconReplica, region: Region): void {
-    for (;;) {
-      const bytes = region.slots.get(region.consumed);
-      const result = bytes === undefined ? 0 : replica.receiveRecord(bytes, 0, bytes.length);
-      const consumes =
-        result === IntakeResult.taken || result === IntakeResult.held || result === IntakeResult.gap;
-      if (consumes) {
-        region.slots.delete(region.consumed);
-        region.consumed++;
-        region.stuckSinceUs = -1;
-        continue;
-      }
-      if (bytes === undefined ? region.newestSlot > region.consumed : result === IntakeResult.harmed) {
+    while (region.waits) {
+      const bytes = region.next;
+      const result = bytes === undefined ? IntakeResult.harmed : this.#offer(replica, bytes);
+      if (result === IntakeResult.harmed) {
         this.#stuck(replica, region);
+        return;
       }
-      return;
+      if (result === IntakeResult.noRoom || result === IntakeResult.stale) return;
+      region.consumed++;
+      region.stuckSinceUs = -1;
     }
+  }
+
+  #offer(replica: FalconReplica, bytes: Uint8Array): number {
+    // Only a private copy of what arrived may change under the check: others share these bytes.
+    const source = this.cluster.network.plan.bytesChange === 0 ? bytes : bytes.slice();
+    this.#checked = source;
+    const result = replica.receiveRecord(source, 0, source.length);
+    this.#checked = undefined;
+    return result;
   }
 
   /** A record that should be there is not, or is harmed: after a while its region is given up. */
@@ -322,7 +375,7 @@ export class Host {
     const { cluster } = this;
     for (let request = replica.takeRegionRequest(); request; request = replica.takeRegionRequest()) {
       cluster.regions.delete(this.regionId);
-      this.region = new Region(request.writer, request.term);
+      this.region = new Region(request.writer, request.term, cluster.plan.ringSlots);
       this.regionId = cluster.nextRegionId++;
       cluster.regions.set(this.regionId, this.region);
       replica.regionOpened(request.writer, request.term, uint32Bytes(this.regionId));
@@ -330,20 +383,20 @@ export class Host {
   }
 
   #sendMessage(to: ReplicaId, bytes: Uint8Array): void {
-    const target = this.cluster.host(to);
     this.cluster.checker.said(this, bytes);
+    const target = this.cluster.hosts[to];
+    // A replica that was added before its machine runs.
+    if (target === undefined) return;
     this.cluster.network.message(this.id, to, () => target.receive(this.id, bytes));
   }
 
   #persistRecords(replica: FalconReplica): void {
     const life = this.disk.hard.processNumber;
     for (let index = replica.nextToPersist(); index > 0; index = replica.nextToPersist()) {
-      const at = replica.log.offsetAt(index);
-      const bytes = replica.log.memory.bytes.slice(at, at + replica.log.bytesAt(index));
       this.disk.write(
         index,
         replica.persistEpoch,
-        bytes,
+        this.#wire.copyOf(replica, index),
         () => this.cluster.network.plan,
         (last, epoch) => this.#durable(life, last, epoch),
         () => this.crash(false),
@@ -359,78 +412,21 @@ export class Host {
     this.step();
   }
 
-  #ship(replica: FalconReplica, peer: ReplicaId): void {
-    const key = replica.peerRegion(peer);
-    const cursor = this.#ships[peer];
-    if (key === undefined || cursor === undefined) return;
-    const version = replica.peerRegionVersion(peer);
-    if (version !== cursor.version) {
-      cursor.version = version;
-      cursor.slot = 0;
-    }
-    const region = this.cluster.regions.get(uint32Of(key));
-    const room = (): boolean => cursor.slot - (region?.consumed ?? 0) < this.cluster.plan.ringSlots;
-    for (let index = replica.needsCatchUp(peer); index > 0 && room(); index = replica.needsCatchUp(peer)) {
-      const length = replica.readToShip(index, this.#catchUp, 0);
-      if (length === 0) break;
-      this.#putRecord(peer, uint32Of(key), cursor.slot++, this.#catchUp.bytes.slice(0, length));
-      replica.shipped(peer, index);
-    }
-    for (let index = replica.nextToShip(peer); index > 0 && room(); index = replica.nextToShip(peer)) {
-      const at = replica.offsetToShip(index);
-      const bytes = replica.log.memory.bytes.slice(at, at + replica.log.bytesAt(index));
-      this.#putRecord(peer, uint32Of(key), cursor.slot++, bytes);
-      replica.shipped(peer, index);
-    }
-  }
-
-  #putRecord(peer: ReplicaId, regionId: number, slot: number, bytes: Uint8Array): void {
-    const target = this.cluster.host(peer);
-    this.cluster.network.put(this.id, peer, bytes, (arrived) => {
-      const region = this.cluster.regions.get(regionId);
-      if (region === undefined) return;
-      region.slots.set(slot, arrived);
-      region.newestSlot = Math.max(region.newestSlot, slot);
-      target.step();
-    });
-  }
-
-  #signal(replica: FalconReplica): void {
-    const { cluster } = this;
-    if (replica.heartbeatDue) {
-      replica.writeHeartbeat(this.#scratch, 0);
-      const bytes = this.#scratch.bytes.slice(0, HEARTBEAT_BYTES);
-      for (const peer of cluster.voters) {
-        const key = peer === this.id ? undefined : replica.peerRegion(peer);
-        if (key !== undefined) this.#putHeartbeat(peer, uint32Of(key), bytes);
-      }
-      replica.heartbeatWritten();
-    }
-    if (!replica.ackDue) return;
-    cluster.checker.acked(this);
-    replica.writeAck(this.#scratch, 0);
-    const bytes = this.#scratch.bytes.slice(0, ACK_BYTES);
-    const leader = cluster.host(replica.state.region.writer);
-    const life = uint32Of(replica.leaderAckKey);
-    cluster.network.put(this.id, leader.id, bytes, (arrived) => {
-      if (leader.disk.hard.processNumber !== life || !leader.running) return;
-      leader.ackMemory[this.id]?.set(arrived);
-      leader.step();
-    });
-  }
-
-  #putHeartbeat(peer: ReplicaId, regionId: number, bytes: Uint8Array): void {
-    const target = this.cluster.host(peer);
-    this.cluster.network.put(this.id, peer, bytes, (arrived) => {
-      this.cluster.regions.get(regionId)?.heartbeat.set(arrived);
-      target.step();
-    });
+  /** What was put at this host arrives; where that takes its own progress, once it runs on. */
+  arrive(action: () => void): void {
+    const { queue, plan } = this.cluster;
+    if (!plan.putsNeedProgress || queue.nowUs >= this.pausedUntilUs) action();
+    else queue.at(this.pausedUntilUs, action);
   }
 
   #apply(replica: FalconReplica): void {
-    const { log } = replica;
     this.cluster.checker.observe(this);
-    this.#takeRebase(replica);
+    this.#applyCommitted(replica);
+    if (this.logLost && !replica.state.logLost) this.logLost = false;
+  }
+
+  #applyCommitted(replica: FalconReplica): void {
+    const { log } = replica;
     while (this.appliedIndex < replica.commitIndex) {
       this.appliedIndex++;
       const index = toLogIndex(this.appliedIndex);
@@ -455,6 +451,7 @@ export class Host {
   #takeRebase(replica: FalconReplica): void {
     const rebased = replica.takeRebased();
     if (rebased === undefined) return;
+    if (this.cluster.plan.durability === 'disk') this.disk.beginAt(replica.base);
     this.appliedIndex = rebased;
     if (this.guest !== undefined && this.guest.appliedIndex < rebased) this.guest.valid = false;
     this.#tellExecutor();
@@ -482,12 +479,6 @@ function digestOf(digest: number, checksum: number): number {
   return (Math.imul(digest ^ checksum, 0x9e3779b1) ^ (digest >>> 15)) | 0;
 }
 
-function uint32Bytes(value: number): Uint8Array {
-  const bytes = new Uint8Array(4);
-  new DataView(bytes.buffer).setUint32(0, value, true);
-  return bytes;
-}
-
-function uint32Of(bytes: Uint8Array): number {
-  return bytes.length < 4 ? 0 : new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0, true);
+function bug(text: string): never {
+  throw new Error(text);
 }

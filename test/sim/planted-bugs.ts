@@ -3,13 +3,14 @@
  * Each must be found by the simulator within its stated number of seeds: a simulator that finds none of
  * them would prove nothing by finding nothing.
  */
-import { recordMemory, stampRecord } from '../../vmm/core/falcon/record.ts';
+import { IntakeResult } from '../../vmm/core/falcon/intake.ts';
+import { recordIsIntact, recordMemory, stampRecord } from '../../vmm/core/falcon/record.ts';
 import type { FalconReplica } from '../../vmm/core/falcon/replica.ts';
 import { Ack } from '../../vmm/core/falcon/signal.ts';
 import { chooseFaults, type FaultPlan } from './fault-plan.ts';
 import type { Prng } from './prng.ts';
 import { runSeed, SwarmFailure } from './swarm.ts';
-import { NO_REPLICA, type LogIndex } from '../../vmm/core/ids.ts';
+import { NO_REPLICA, type LogIndex, type ReplicaId } from '../../vmm/core/ids.ts';
 
 export interface PlantedBug {
   readonly name: string;
@@ -153,6 +154,106 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     plant: (replica) => {
       const original = replica.durable.bind(replica);
       replica.durable = (index) => original(index, replica.persistEpoch);
+    },
+  },
+  {
+    name: 'members change although the change before has not committed',
+    harder: { durability: 'disk', membersEveryUs: 5_000, partitionEveryUs: 60_000, putDelayUsMax: 10_000 },
+    plant: ({ changer }) => (changer.changeUnderWay = () => false),
+  },
+  {
+    name: 'members change before a record of the own term has committed',
+    harder: {
+      durability: 'disk',
+      replicas: 4,
+      membersEveryUs: 2_000,
+      partitionEveryUs: 40_000,
+      putDelayUsMax: 10_000,
+      ringSlots: 1,
+    },
+    plant: ({ changer, state }) => {
+      changer.termHasBegun = () => true;
+      // That first record is a set of executors: it would be waited for as the change under way.
+      changer.changeUnderWay = () => state.membership.newestIndex > state.commitIndex;
+    },
+  },
+  {
+    name: 'a list of members counts only once it has committed',
+    harder: { durability: 'disk', membersEveryUs: 10_000, partitionEveryUs: 60_000 },
+    plant: ({ state }) => {
+      const voters = (): readonly ReplicaId[] => state.membership.committed(state.commitIndex).voters;
+      redefine(state.membership, 'voters', voters);
+      redefine(state.membership, 'majority', () => Math.floor(voters().length / 2) + 1);
+      state.membership.isVoter = (id) => voters().includes(id);
+    },
+  },
+  {
+    name: 'the acks of non-voters count',
+    harder: { durability: 'disk', membersEveryUs: 20_000 },
+    plant: ({ state }) => {
+      const { membership } = state;
+      membership.majorityReaches = (values) => {
+        const held = membership.all.map((id) => values[id] ?? 0).sort((one, other) => other - one);
+        return held[membership.majority - 1] ?? 0;
+      };
+    },
+  },
+  {
+    name: 'an executing replica is removed',
+    harder: { membersEveryUs: 20_000 },
+    plant: ({ changer }) => (changer.executes = () => false),
+  },
+  {
+    name: 'a record is checked where its writer can still change it',
+    harder: { bytesChange: 0.05, putDelayUsMax: 500 },
+    plant: ({ intake, state }) => {
+      const original = intake.receiveRecord.bind(intake);
+      intake.receiveRecord = (source, offset, length) => {
+        const { crc32c } = state.settings;
+        const intact = recordIsIntact(recordMemory(source), offset, length, crc32c);
+        if (!intact) return IntakeResult.harmed;
+        // What was checked is taken again, unchecked.
+        Object.assign(state.settings, { crc32c: () => 0 });
+        try {
+          return original(source, offset, length);
+        } finally {
+          Object.assign(state.settings, { crc32c });
+        }
+      };
+    },
+  },
+  {
+    name: 'a deposed leader goes on for ever',
+    harder: { partitionEveryUs: 100_000 },
+    plant: ({ state }) => {
+      const raiseTerm = state.raiseTerm.bind(state);
+      const becomeFollower = state.becomeFollower.bind(state);
+      state.raiseTerm = (term) => {
+        if (state.role !== 'leader') raiseTerm(term);
+      };
+      state.becomeFollower = () => {
+        if (state.role !== 'leader') becomeFollower();
+      };
+    },
+  },
+  {
+    name: 'having no connected majority is fatal',
+    harder: { partitionEveryUs: 100_000 },
+    plant: ({ state }) => {
+      const becomeFollower = state.becomeFollower.bind(state);
+      state.becomeFollower = () => {
+        if (state.role === 'leader' && state.leader === state.self)
+          throw new Error('No majority is connected');
+        becomeFollower();
+      };
+    },
+  },
+  {
+    name: 'lengths are kept in too few bits',
+    harder: { payloadBytesMax: 3000 },
+    plant: ({ log }) => {
+      const bytesAt = log.bytesAt.bind(log);
+      log.bytesAt = (index) => bytesAt(index) & 0x7ff;
     },
   },
 ];

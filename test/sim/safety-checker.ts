@@ -7,11 +7,17 @@ import { crc32cByTables } from '../../vmm/core/falcon/crc32c.ts';
 import type { FalconLog } from '../../vmm/core/falcon/log.ts';
 import type { LogIndex, ReplicaId } from '../../vmm/core/ids.ts';
 import type { FaultPlan } from './fault-plan.ts';
-import { CLUSTER_ID, type Host, type Observer } from './host.ts';
+import { CLUSTER_ID, HOSTS_MAX, type Host } from './host.ts';
+import type { Observer } from './host-world.ts';
 
 interface Committed {
   readonly term: number;
   readonly checksum: number;
+}
+
+interface HeldLog {
+  readonly log: FalconLog;
+  readonly durableIndex: number;
 }
 
 class Violation extends Error {}
@@ -31,14 +37,19 @@ export class SafetyChecker implements Observer {
   readonly #votes = new Map<string, ReplicaId>();
   readonly #digests = new Map<number, number>();
   readonly #seen: { process: number; commitIndex: number; term: number }[];
-  readonly #dead: FalconLog[][];
+  /** Logs that were lost, and how far each was durable. */
+  readonly #dead: HeldLog[][];
+  readonly #ended = new Map<ReplicaId, HeldLog>();
+  /** Voters by the newest list of members that committed, as read from the records themselves. */
+  #voters: readonly number[] | undefined;
+  #executing: readonly number[] = [];
   elections = 0;
   injections = 0;
 
-  constructor(cluster: Watched, replicas: number) {
+  constructor(cluster: Watched) {
     this.#cluster = cluster;
-    this.#dead = Array.from({ length: replicas }, () => []);
-    this.#seen = Array.from({ length: replicas }, () => ({ process: 0, commitIndex: 0, term: 0 }));
+    this.#dead = Array.from({ length: HOSTS_MAX }, () => []);
+    this.#seen = Array.from({ length: HOSTS_MAX }, () => ({ process: 0, commitIndex: 0, term: 0 }));
   }
 
   get committedCount(): number {
@@ -106,54 +117,99 @@ export class SafetyChecker implements Observer {
         continue;
       }
       if (index < log.firstIndex) fail(`record ${index} was dropped before anyone saw it committed`);
-      const record = { term: log.termAt(index as LogIndex), checksum: log.checksumAt(index as LogIndex) };
-      this.#history.push(record);
+      const at = log.offsetAt(index as LogIndex);
+      this.#history.push(nameOf(log.memory.bytes, at));
       this.#committedIn.push(host.replica?.term ?? 0);
+      this.#checkSets(log.memory.bytes, at);
+      if (index < to) continue;
+      // One record stands for all before it: the chain is checked above.
+      this.#checkMajorityHolds(to, host);
+      this.#checkNobodyCanWinWithout(to, host);
     }
-    // One record stands for all before it: the chain is checked above.
-    this.#checkMajorityHolds(to, host);
-    if (to === this.#history.length) this.#checkNobodyCanWinWithout(to, host);
   }
 
-  /** No replica that lacks a committed record has a log that a majority would vote for. */
+  /** Members change by one voter at a time, and executors are voters: read from the record, not from the core. */
+  #checkSets(bytes: Uint8Array, at: number): void {
+    const type = bytes[at + 44];
+    if (type === 4) {
+      const voters = idsIn(bytes, at, true);
+      const before = this.#voters ?? this.#cluster.hosts[0]?.firstBase.members.voters ?? [];
+      const moved =
+        before.filter((id) => !voters.includes(id)).length +
+        voters.filter((id) => !before.includes(id)).length;
+      if (moved > 1) fail(`the voters changed from ${before.join()} to ${voters.join()} at once`);
+      this.#voters = voters;
+    } else if (type === 1 || type === 2) this.#executing = idsIn(bytes, at, false);
+    else return;
+    const outside = this.#executing.filter((id) => this.#voters?.includes(id) === false);
+    if (outside.length > 0) fail(`replica ${outside.join()} executes and has no vote`);
+  }
+
+  /** No replica that lacks a committed record has a log that a majority of those it would ask would vote for. */
   #checkNobodyCanWinWithout(index: number, by: Host): void {
     const committed = this.#history[index - 1];
     if (committed === undefined) return;
-    const ends = this.#cluster.hosts.filter(mayVote).map((host) => ({ host, end: endOf(host) }));
-    for (const { host, end } of ends) {
-      if (
-        host.replica === undefined
-          ? this.#diskHolds(host, index, committed)
-          : logHolds(host.replica.log, index, committed)
-      )
-        continue;
-      const voters = ends.filter((other) => !comesAfter(other.end, end)).length;
-      if (voters * 2 > this.#cluster.hosts.length) {
-        fail(`record ${index} counts as committed at ${by.id}, but ${host.id} could lead without it`);
+    for (const candidate of this.#cluster.hosts) {
+      if (!mayVote(candidate) || this.#hasNow(candidate, index, committed)) continue;
+      const voters = votersOf(candidate);
+      if (!voters.includes(candidate.id)) continue;
+      let votes = 0;
+      for (const id of voters) {
+        const voter = this.#cluster.hosts[id];
+        if (voter !== undefined && mayVote(voter) && !endsLater(voter, candidate)) votes++;
+      }
+      if (votes * 2 > voters.length) {
+        fail(`record ${index} counts as committed at ${by.id}, but ${candidate.id} could lead without it`);
       }
     }
   }
 
+  #hasNow(host: Host, index: number, committed: Committed): boolean {
+    if (host.replica === undefined) return this.#diskHolds(host, index, committed);
+    return logHolds(host.replica.log, index, committed);
+  }
+
+  /** By the members that the log of whoever counts it as committed lists. */
   #checkMajorityHolds(index: number, host: Host): void {
     const committed = this.#history[index - 1];
     if (committed === undefined) return;
+    // A backup may learn of the commit first, from a leader that has ended since.
+    const { voters } = host.members;
     let holders = 0;
-    for (const other of this.#cluster.hosts) if (this.#holds(other, index, committed)) holders++;
-    if (holders * 2 <= this.#cluster.hosts.length) {
+    for (const id of voters) {
+      const other = this.#cluster.hosts[id];
+      if (other !== undefined && this.#holds(other, index, committed)) holders++;
+    }
+    if (holders * 2 <= voters.length) {
       fail(`record ${index} counts as committed at ${host.id}, but only ${holders} replicas hold it durably`);
     }
   }
 
   #holds(host: Host, index: number, committed: Committed): boolean {
-    if (this.#cluster.plan.durability === 'disk') return this.#diskHolds(host, index, committed);
+    if (this.#cluster.plan.durability === 'disk') {
+      return this.#diskHolds(host, index, committed) || this.#heldOnce(host, index, committed);
+    }
     if (host.replica !== undefined && logHolds(host.replica.log, index, committed)) return true;
-    return this.#dead[host.id]?.some((log) => logHolds(log, index, committed)) === true;
+    return this.#heldOnce(host, index, committed);
+  }
+
+  /** What a replica held when its log was lost was held then. */
+  #heldOnce(host: Host, index: number, committed: Committed): boolean {
+    const holds = ({ log, durableIndex }: HeldLog): boolean =>
+      index <= durableIndex && logHolds(log, index, committed);
+    const { replica } = host;
+    // A disk that was harmed while its replica ran on: what had been synced was there.
+    if (host.disk.harmed && replica !== undefined) {
+      if (holds({ log: replica.log, durableIndex: replica.state.durableIndex })) return true;
+    }
+    return this.#dead[host.id]?.some(holds) === true;
   }
 
   #diskHolds(host: Host, index: number, committed: Committed): boolean {
+    if (index <= host.disk.base.index) return true;
     const bytes = host.disk.peek(index);
     if (bytes === undefined) return false;
-    const found = nameOf(bytes);
+    const found = nameOf(bytes, 0);
     return found.term === committed.term && found.checksum === committed.checksum;
   }
 
@@ -182,14 +238,23 @@ export class SafetyChecker implements Observer {
     const { index, checksum } = replica.intake.currentAck();
     if (index < replica.log.firstIndex) return;
     const bytes = host.disk.peek(index);
-    if (bytes === undefined || nameOf(bytes).checksum !== checksum) {
+    if (index <= host.disk.base.index || host.disk.harmed) return;
+    if (bytes === undefined || nameOf(bytes, 0).checksum !== checksum) {
       fail(`replica ${host.id} acknowledges record ${index}, which its disk does not hold`);
     }
   }
 
-  /** Memory durability: what a replica held when it died was held then. */
-  died(host: Host, log: FalconLog): void {
-    this.#dead[host.id]?.push(log);
+  /** A process ended, with this log. */
+  died(host: Host, log: FalconLog, durableIndex: number): void {
+    const held = { log, durableIndex };
+    if (this.#cluster.plan.durability === 'memory') this.#dead[host.id]?.push(held);
+    else this.#ended.set(host.id, held);
+  }
+
+  /** Its log is gone; what it held was held. */
+  lost(host: Host): void {
+    const held = this.#ended.get(host.id);
+    if (held !== undefined) this.#dead[host.id]?.push(held);
   }
 
   /** A guest executed the record at `index`; `digest` is over all it has executed, in order. */
@@ -218,33 +283,52 @@ export class SafetyChecker implements Observer {
   }
 }
 
-/** Memory durability: who is down comes back without its log, and has no vote until it is level again. */
+/** Who is down comes back with what its disk holds; who has lost its log has no vote until it is level again. */
 function mayVote(host: Host): boolean {
+  if (host.gone || host.logLost || host.disk.harmed) return false;
   if (host.replica === undefined) return host.disk.lastIndex > 0;
   return !host.replica.state.logLost;
 }
 
+/** Whom this replica would ask for votes, with the log that it has or would come back with. */
+function votersOf(host: Host): readonly number[] {
+  if (host.replica !== undefined) return host.replica.members.voters;
+  const record = host.disk.memberRecord;
+  return record === undefined ? host.disk.base.members.voters : idsIn(record, 0, true);
+}
+
+/** The ids in the payload of a list of members or executors; of members, those with a vote. */
+function idsIn(bytes: Uint8Array, at: number, voters: boolean): number[] {
+  const view = new DataView(bytes.buffer, bytes.byteOffset + at);
+  const ids: number[] = [];
+  for (let entry = 0; entry < view.getUint32(48, true); entry++) {
+    if (!voters || view.getUint32(56 + entry * 8 + 4, true) === 1)
+      ids.push(view.getUint32(56 + entry * 8, true));
+  }
+  return ids;
+}
+
 /** What the fixed layout of a record says of it, read without the code under test. */
-function nameOf(bytes: Uint8Array): Committed {
-  const view = new DataView(bytes.buffer, bytes.byteOffset);
+function nameOf(bytes: Uint8Array, at: number): Committed {
+  const view = new DataView(bytes.buffer, bytes.byteOffset + at);
   return { term: view.getUint32(24, true), checksum: view.getInt32(20, true) };
 }
 
-interface LogEnd {
-  readonly term: number;
-  readonly index: number;
+/** Whether the log that `one` would give its vote with is further than that of `other`. */
+function endsLater(one: Host, other: Host): boolean {
+  const ownTerm = lastTermOf(one);
+  const otherTerm = lastTermOf(other);
+  return ownTerm > otherTerm || (ownTerm === otherTerm && lastIndexOf(one) > lastIndexOf(other));
 }
 
-/** How the log ends that a replica would ask or give votes with. */
-function endOf(host: Host): LogEnd {
-  if (host.replica !== undefined)
-    return { term: host.replica.log.lastTerm, index: host.replica.log.lastIndex };
-  const bytes = host.disk.peek(host.disk.lastIndex);
-  return { term: bytes === undefined ? 0 : nameOf(bytes).term, index: host.disk.lastIndex };
+function lastIndexOf(host: Host): number {
+  return host.replica === undefined ? host.disk.lastWholeIndex : host.replica.log.lastIndex;
 }
 
-function comesAfter(one: LogEnd, other: LogEnd): boolean {
-  return one.term > other.term || (one.term === other.term && one.index > other.index);
+function lastTermOf(host: Host): number {
+  if (host.replica !== undefined) return host.replica.log.lastTerm;
+  const bytes = host.disk.peek(host.disk.lastWholeIndex);
+  return bytes === undefined ? host.disk.base.term : nameOf(bytes, 0).term;
 }
 
 function logHolds(log: FalconLog, index: number, committed: Committed): boolean {

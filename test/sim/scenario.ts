@@ -6,15 +6,16 @@ import { Cluster } from './cluster.ts';
 import { chooseFaults, type FaultPlan } from './fault-plan.ts';
 import type { Host } from './host.ts';
 import { calm } from './network.ts';
+import { isolate } from './saboteur.ts';
 
 const PATIENCE_US = 3_000_000;
 
 export class Scenario {
   readonly cluster: Cluster;
 
-  constructor(overrides: Partial<FaultPlan> = {}) {
+  constructor(overrides: Partial<FaultPlan> = {}, seed = 1) {
     this.cluster = new Cluster(
-      1,
+      seed,
       (prng) => ({ ...quietPlan(chooseFaults(prng)), ...overrides }),
       () => undefined,
     );
@@ -66,22 +67,18 @@ export class Scenario {
   /** Replicas 0 and 1 execute, 0 serves, the others stand by. */
   protect(): this {
     this.untilServes(0);
-    this.cluster.reprotect();
+    this.cluster.operator.reprotect();
     this.until('the set of both is committed', () => this.replica(0).executingSetCommitted.length === 2);
     this.until('the backup knows it', () => this.replica(1).executingSetCommitted.length === 2);
     return this;
   }
 
   cutOff(id: number): void {
-    for (const other of this.cluster.voters) {
-      if (other === id) continue;
-      this.cluster.network.block(id, other);
-      this.cluster.network.block(other, id);
-    }
+    isolate(this.cluster.network, this.cluster.hosts, this.host(id).id);
   }
 
   heal(): void {
-    this.cluster.network.unblockAll();
+    this.cluster.network.heal();
   }
 }
 
@@ -91,6 +88,8 @@ function quietPlan(plan: FaultPlan): FaultPlan {
     replicas: 3,
     durability: 'disk',
     crashTakesGuest: 0,
+    tornTail: 0,
+    putsNeedProgress: false,
     toldOfDeath: false,
     clockSkew: 0,
     restartUsMax: 1_000_000_000,

@@ -31,7 +31,15 @@ import {
   EXECUTORS_MAX,
   type ExecutingSet,
 } from './executing-set.ts';
-import { decodeMembers, encodeMembers, memberCount, membersAreSound, membersBytes, MEMBERS_MAX, type Members } from './membership.ts';
+import {
+  decodeMembers,
+  encodeMembers,
+  memberCount,
+  membersAreSound,
+  membersBytes,
+  MEMBERS_MAX,
+  type Members,
+} from './membership.ts';
 import { readUint64, writeUint64 } from './record.ts';
 
 export const MessageKind = {
@@ -45,7 +53,7 @@ export const MessageKind = {
   standNow: 8,
   /** Answer to anything of an older term. */
   newerTerm: 9,
-  /** A process that lost its log is here: see rejoin.ts. */
+  /** A replica that may not stand for election is here and hears no leader: see rejoin.ts for one that lost its log. */
   hello: 10,
   /** The log of the receiver ends before what the leader still holds: see rejoin.ts. */
   rebase: 11,
@@ -156,7 +164,8 @@ export function decodeControlMessage(
   const membersAt = FIXED_BYTES + executors * 8;
   const keyAt = membersAt + memberEntries * 8;
   if (keyAt + keyBytes !== bytes.length) return 'malformed';
-  if (view.getUint32(20, true) > REPLICA_ID_MAX || view.getUint32(24, true) > REPLICA_ID_MAX) return 'malformed';
+  if (view.getUint32(20, true) > REPLICA_ID_MAX || view.getUint32(24, true) > REPLICA_ID_MAX)
+    return 'malformed';
   if (view.getUint32(32, true) > TERM_MAX || view.getUint32(36, true) > TERM_MAX) return 'malformed';
   const flags = view.getUint32(40, true);
   const members = memberEntries === 0 ? undefined : decodeMembers(view, membersAt, memberEntries);

@@ -31,8 +31,17 @@ export class Election {
     if (state.role === 'candidate' && state.nowUs >= this.#askAgainUs) this.#askForVotes();
     const deadlineUs = state.role === 'preCandidate' ? this.#askAgainUs : state.electionDeadlineUs;
     if (state.nowUs < deadlineUs) return;
-    if (!state.membership.isVoter(state.self) || state.logLost) state.restartElectionTimer();
-    else this.askPreVotes();
+    if (state.membership.isVoter(state.self) && !state.logLost) this.askPreVotes();
+    else this.#callForLeader();
+  }
+
+  /** Who may not stand says that it is here: a leader may be putting into the memory of a process that ended. */
+  #callForLeader(): void {
+    const state = this.#state;
+    state.restartElectionTimer();
+    for (const voter of state.membership.voters) {
+      if (voter !== state.self) state.send(voter, { kind: MessageKind.hello });
+    }
   }
 
   /** When `tick` has something to do next. */

@@ -34,6 +34,8 @@ export class Leadership {
   readonly #received = new Float64Array(REPLICAS);
   readonly #stalledNext = new Float64Array(REPLICAS);
   readonly #stalledUs = new Float64Array(REPLICAS);
+  /** When the peer's newest ack came, or the key of its region. */
+  readonly #heardUs = new Float64Array(REPLICAS);
   /** When the newest heartbeat that this peer has echoed was sent. */
   readonly #echoUs = new Float64Array(REPLICAS);
   readonly #keys = new Map<ReplicaId, Uint8Array>();
@@ -101,6 +103,7 @@ export class Leadership {
     this.#regionVersions[peer] = (this.#regionVersions[peer] ?? 0) + 1;
     this.#next[peer] = this.#nextAfter(message);
     this.#stalledUs[peer] = this.#state.nowUs;
+    this.#heardUs[peer] = this.#state.nowUs;
   }
 
   /**
@@ -220,6 +223,7 @@ export class Leadership {
     const state = this.#state;
     if (state.role !== 'leader' || ack.term !== state.term) return;
     if (ack.processNumber !== this.#processNumbers[peer]) return;
+    this.#heardUs[peer] = state.nowUs;
     this.#incarnations[peer] = ack.incarnation;
     this.#valid[peer] = ack.valid ? 1 : 0;
     this.#noteEcho(peer, ack.echo);
@@ -280,6 +284,8 @@ export class Leadership {
     if (this.#progress && state.nowUs - this.#lastBeatUs >= heartbeatIntervalUs) this.#sendBeat();
     for (const peer of state.membership.all) {
       if (peer === state.self) continue;
+      // Nobody may be left to answer there: a new process, which knows no member, waits to be spoken to.
+      if (state.nowUs - (this.#heardUs[peer] ?? 0) >= 2 * stepDownUs) this.#keys.delete(peer);
       this.#announceTo(peer);
       if (this.#keys.has(peer) && (this.#next[peer] ?? 0) < this.#oldestIndex) this.#rebase(peer);
     }

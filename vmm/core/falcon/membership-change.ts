@@ -30,6 +30,8 @@ export type MembershipRefusal =
   | 'not level'
   | 'too many members'
   | 'last voter'
+  /** Of the voters that would remain, no majority answers now: nothing could be committed any more. */
+  | 'no majority'
   | 'executes';
 
 /** A non-voter that lacks more records than this is not level yet: as a voter it would hold up commit. */
@@ -80,11 +82,17 @@ export class MembershipChanger {
       if (!this.#isLevel(replica)) return 'not level';
       return { voters: [...voters, replica], nonVoters: nonVoters.filter((one) => one !== replica) };
     }
-    const { executing, commitIndex } = this.#state;
-    if (names(executing.newest, replica) || names(executing.committed(commitIndex), replica)) return 'executes';
+    if (this.executes(replica)) return 'executes';
     const remaining = voters.filter((one) => one !== replica);
     if (remaining.length === 0) return 'last voter';
+    if (voters.includes(replica) && !this.#majorityAnswers(remaining)) return 'no majority';
     return { voters: remaining, nonVoters: nonVoters.filter((one) => one !== replica) };
+  }
+
+  /** By the newest executing set in the log or the newest committed one. */
+  executes(replica: ReplicaId): boolean {
+    const { executing, commitIndex } = this.#state;
+    return names(executing.newest, replica) || names(executing.committed(commitIndex), replica);
   }
 
   #withNonVoter(replica: ReplicaId): Members | MembershipRefusal {
@@ -94,6 +102,12 @@ export class MembershipChanger {
     }
     if (memberCount(newest) >= MEMBERS_MAX) return 'too many members';
     return { voters: newest.voters, nonVoters: [...newest.nonVoters, replica] };
+  }
+
+  #majorityAnswers(voters: readonly ReplicaId[]): boolean {
+    const { self } = this.#state;
+    const answering = voters.filter((one) => one === self || this.#leadership.peerIsReachable(one));
+    return answering.length * 2 > voters.length;
   }
 
   #isLevel(replica: ReplicaId): boolean {

@@ -57,7 +57,9 @@ export function decodeMembers(view: DataView, at: number, count: number): Member
 /** Bytes from elsewhere may say anything: at least one voter, and nobody twice. */
 export function membersAreSound(members: Members): boolean {
   const all = [...members.voters, ...members.nonVoters];
-  return members.voters.length > 0 && new Set(all).size === all.length && all.every((one) => one < NO_REPLICA);
+  return (
+    members.voters.length > 0 && new Set(all).size === all.length && all.every((one) => one < NO_REPLICA)
+  );
 }
 
 interface Entry {

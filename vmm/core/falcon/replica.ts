@@ -53,7 +53,7 @@ export class FalconReplica {
   readonly election: Election;
   readonly transfer: Transfer;
   readonly rejoin: Rejoin;
-  readonly #changer: MembershipChanger;
+  readonly changer: MembershipChanger;
   readonly #control: ControlIntake;
   #started = false;
   #reservedAt = -1;
@@ -66,7 +66,7 @@ export class FalconReplica {
     this.election = new Election(this.state, this.leadership);
     this.transfer = new Transfer(this.state, this.leadership, this.election);
     this.rejoin = new Rejoin(this.state);
-    this.#changer = new MembershipChanger(this.state, this.leadership);
+    this.changer = new MembershipChanger(this.state, this.leadership);
     this.#control = new ControlIntake(this);
   }
 
@@ -394,7 +394,7 @@ export class FalconReplica {
     const { membership } = this.state;
     const refusal = this.proposeRefusal;
     if (refusal !== undefined) return refusal;
-    if (this.#changer.changeUnderWay()) return 'set change under way';
+    if (this.changer.changeUnderWay()) return 'set change under way';
     for (const { replica } of set) if (!membership.isVoter(replica)) return 'not a voter';
     const index = this.leadership.appendExecutingSet(RecordType.executingSet, set);
     return index === 0 ? 'log full' : index;
@@ -402,7 +402,7 @@ export class FalconReplica {
 
   /** Adds, promotes or removes one replica. Any leader may, whether it executes or not. */
   proposeMembers(change: MembershipChange): LogIndex | MembershipRefusal {
-    return this.#changer.propose(change, this.transfer.underWay);
+    return this.changer.propose(change, this.transfer.underWay);
   }
 
   /** Who belongs to the cluster by the newest list in the log. */

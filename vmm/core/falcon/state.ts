@@ -28,7 +28,9 @@ const SPARE_RECORDS = 64;
 const NO_KEY: Uint8Array = new Uint8Array(0);
 
 /** What a message says beyond who sends it, to whom and when. */
-export type MessageFields = Partial<Omit<ControlMessage, 'from' | 'to' | 'processNumber' | 'instance' | 'term'>> & {
+export type MessageFields = Partial<
+  Omit<ControlMessage, 'from' | 'to' | 'processNumber' | 'instance' | 'term'>
+> & {
   readonly kind: number;
 };
 
