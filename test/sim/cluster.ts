@@ -9,8 +9,8 @@ import { toReplicaId, type ReplicaId } from '../../vmm/core/ids.ts';
 import { EventQueue } from './event-queue.ts';
 import type { FaultPlan } from './fault-plan.ts';
 import { heal, whatIsMissing } from './healing.ts';
-import { Host, HOSTS_MAX } from './host.ts';
-import type { HostWorld } from './host-world.ts';
+import { Host } from './host.ts';
+import { HOSTS_MAX, type HostWorld, type Machine } from './host-world.ts';
 import { Network } from './network.ts';
 import { Operator } from './operator.ts';
 import { Prng } from './prng.ts';
@@ -161,25 +161,25 @@ export class Cluster implements HostWorld {
     this.#rebases++;
   }
 
-  leaderApplied(host: Host, index: number): void {
+  leaderApplied(host: Machine, index: number): void {
     this.checker.acknowledged(index, host);
     this.#acknowledged++;
   }
 
-  processEnded(host: Host): void {
+  processEnded(host: Machine): void {
     if (this.plan.toldOfDeath) {
       for (const other of this.hosts) {
         if (other !== host) this.queue.after(this.prng.between(5, 500), () => other.peerEnded(host.id));
       }
     }
-    this.queue.after(this.prng.between(1_000, this.plan.restartUsMax), () => this.boot(host));
+    this.queue.after(this.prng.between(1_000, this.plan.restartUsMax), () => this.boot(this.host(host.id)));
   }
 
   /**
    * Whether the log of this replica may be lost: only a minority at a time of every list of members that is
    * about, until those are level again. Nobody promises to survive more.
    */
-  mayLose(host: Host): boolean {
+  mayLose(host: Machine): boolean {
     return this.hosts.every(({ members: { voters } }) => {
       if (!voters.includes(host.id)) return true;
       const lost = voters.filter((id) => id !== host.id && this.hosts[id]?.isLost !== false).length;

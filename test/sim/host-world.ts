@@ -2,10 +2,11 @@
 import type { FalconLog } from '../../vmm/core/falcon/log.ts';
 import type { FalconReplica } from '../../vmm/core/falcon/replica.ts';
 import type { FalconTimes } from '../../vmm/core/falcon/settings.ts';
+import type { Members } from '../../vmm/core/falcon/membership.ts';
 import type { ReplicaId } from '../../vmm/core/ids.ts';
 import type { EventQueue } from './event-queue.ts';
 import type { FaultPlan } from './fault-plan.ts';
-import type { Host } from './host.ts';
+import type { DiskBase, SimulatedDisk } from './disk.ts';
 import type { Network } from './network.ts';
 import type { Prng } from './prng.ts';
 import type { Region } from './region.ts';
@@ -18,14 +19,41 @@ export interface Guest {
   digest: number;
 }
 
+/** Bytes of one record at most, and machines in one run at most, those that are gone included. */
+export const RECORD_BYTES_MAX = 4096;
+export const HOSTS_MAX = 20;
+export const CLUSTER_ID = 0x1234_5678_9abc_def0n;
+
+/** A simulated machine, as the others and the checkers see it. */
+export interface Machine {
+  readonly id: ReplicaId;
+  readonly disk: SimulatedDisk;
+  readonly guest: Guest | undefined;
+  readonly replica: FalconReplica | undefined;
+  readonly running: boolean;
+  /** By the log it has, or had when its process ended. */
+  readonly members: Members;
+  /** What the operator told this replica when it was made. */
+  readonly firstBase: DiskBase;
+  /** The machine is gone for good, or was switched off after the replica was removed. */
+  readonly gone: boolean;
+  /** Its log was lost, and it is not level again. */
+  readonly logLost: boolean;
+  /** By replica: where each one's acks for this one lie. */
+  readonly ackMemory: (Uint8Array | undefined)[];
+  step(): void;
+  receive(from: ReplicaId, bytes: Uint8Array): void;
+  arrive(action: () => void): void;
+}
+
 /** Who watches the hosts from outside. */
 export interface Observer {
-  observe(host: Host): void;
-  said(host: Host, bytes: Uint8Array): void;
-  acked(host: Host): void;
-  injected(host: Host, index: number, digest: number): void;
-  died(host: Host, log: FalconLog, durableIndex: number): void;
-  lost(host: Host): void;
+  observe(host: Machine): void;
+  said(host: Machine, bytes: Uint8Array): void;
+  acked(host: Machine): void;
+  injected(host: Machine, index: number, digest: number): void;
+  died(host: Machine, log: FalconLog, durableIndex: number): void;
+  lost(host: Machine): void;
 }
 
 /** What surrounds a host. */
@@ -34,15 +62,15 @@ export interface HostWorld {
   readonly prng: Prng;
   readonly plan: FaultPlan;
   readonly network: Network;
-  readonly hosts: readonly Host[];
+  readonly hosts: readonly Machine[];
   readonly regions: Map<number, Region>;
   readonly checker: Observer;
   readonly times: FalconTimes;
   readonly plant: (replica: FalconReplica) => void;
   nextRegionId: number;
-  host(id: ReplicaId): Host;
-  mayLose(host: Host): boolean;
-  processEnded(host: Host): void;
-  leaderApplied(host: Host, index: number): void;
+  host(id: ReplicaId): Machine;
+  mayLose(host: Machine): boolean;
+  processEnded(host: Machine): void;
+  leaderApplied(host: Machine, index: number): void;
   rebased(): void;
 }

@@ -11,7 +11,7 @@ import type { Members } from '../../vmm/core/falcon/membership.ts';
 import type { FalconSettings } from '../../vmm/core/falcon/settings.ts';
 import { toLogIndex, toReplicaId, toTerm, type ReplicaId } from '../../vmm/core/ids.ts';
 import { SimulatedDisk, type DiskBase } from './disk.ts';
-import type { Guest, HostWorld } from './host-world.ts';
+import { CLUSTER_ID, RECORD_BYTES_MAX, type Guest, type HostWorld, type Machine } from './host-world.ts';
 import { Region } from './region.ts';
 import { uint32Bytes, Wire } from './wire.ts';
 
@@ -19,12 +19,8 @@ import { uint32Bytes, Wire } from './wire.ts';
 class Died extends Error {}
 
 const REGION_PATIENCE_US = 3_000;
-export const RECORD_BYTES_MAX = 4096;
-/** Named maximum of machines in one run, those that are gone included. */
-export const HOSTS_MAX = 20;
-export const CLUSTER_ID = 0x1234_5678_9abc_def0n;
 
-export class Host {
+export class Host implements Machine {
   readonly id: ReplicaId;
   readonly cluster: HostWorld;
   readonly disk: SimulatedDisk;

@@ -8,7 +8,8 @@ import type { FalconReplica } from '../../vmm/core/falcon/replica.ts';
 import { toReplicaId, type ReplicaId } from '../../vmm/core/ids.ts';
 import type { EventQueue } from './event-queue.ts';
 import type { FaultPlan } from './fault-plan.ts';
-import { HOSTS_MAX, type Host } from './host.ts';
+import type { Host } from './host.ts';
+import { HOSTS_MAX } from './host-world.ts';
 import type { Network } from './network.ts';
 import type { Prng } from './prng.ts';
 

@@ -7,8 +7,7 @@ import { crc32cByTables } from '../../vmm/core/falcon/crc32c.ts';
 import type { FalconLog } from '../../vmm/core/falcon/log.ts';
 import type { LogIndex, ReplicaId } from '../../vmm/core/ids.ts';
 import type { FaultPlan } from './fault-plan.ts';
-import { CLUSTER_ID, HOSTS_MAX, type Host } from './host.ts';
-import type { Observer } from './host-world.ts';
+import { CLUSTER_ID, HOSTS_MAX, type Machine, type Observer } from './host-world.ts';
 
 interface Committed {
   readonly term: number;
@@ -23,7 +22,7 @@ interface HeldLog {
 class Violation extends Error {}
 
 interface Watched {
-  readonly hosts: readonly Host[];
+  readonly hosts: readonly Machine[];
   readonly plan: FaultPlan;
 }
 
@@ -56,7 +55,7 @@ export class SafetyChecker implements Observer {
     return this.#history.length;
   }
 
-  observe(host: Host): void {
+  observe(host: Machine): void {
     const { replica } = host;
     const seen = this.#seen[host.id];
     if (replica === undefined || seen === undefined) return;
@@ -75,7 +74,7 @@ export class SafetyChecker implements Observer {
     seen.commitIndex = replica.commitIndex;
   }
 
-  #checkLeader(host: Host, term: number, process: number): void {
+  #checkLeader(host: Machine, term: number, process: number): void {
     const known = this.#leaders.get(term);
     if (known === undefined) {
       this.#leaders.set(term, { id: host.id, process });
@@ -87,7 +86,7 @@ export class SafetyChecker implements Observer {
   }
 
   /** A vote counted late may make a leader of a term that is over: it has what was committed before that term. */
-  #checkLeaderIsComplete(host: Host, term: number): void {
+  #checkLeaderIsComplete(host: Machine, term: number): void {
     const log = host.replica?.log;
     if (log === undefined) return;
     let committed = this.#history.length;
@@ -98,7 +97,7 @@ export class SafetyChecker implements Observer {
     for (let index = log.firstIndex; index <= committed; index++) this.#compare(host, index);
   }
 
-  #compare(host: Host, index: number): void {
+  #compare(host: Machine, index: number): void {
     const log = host.replica?.log;
     const committed = this.#history[index - 1];
     if (log === undefined || committed === undefined || index < log.firstIndex) return;
@@ -108,7 +107,7 @@ export class SafetyChecker implements Observer {
     }
   }
 
-  #checkCommit(host: Host, from: number, to: number): void {
+  #checkCommit(host: Machine, from: number, to: number): void {
     const log = host.replica?.log;
     if (log === undefined) return;
     for (let index = from + 1; index <= to; index++) {
@@ -146,7 +145,7 @@ export class SafetyChecker implements Observer {
   }
 
   /** No replica that lacks a committed record has a log that a majority of those it would ask would vote for. */
-  #checkNobodyCanWinWithout(index: number, by: Host): void {
+  #checkNobodyCanWinWithout(index: number, by: Machine): void {
     const committed = this.#history[index - 1];
     if (committed === undefined) return;
     for (const candidate of this.#cluster.hosts) {
@@ -164,13 +163,13 @@ export class SafetyChecker implements Observer {
     }
   }
 
-  #hasNow(host: Host, index: number, committed: Committed): boolean {
+  #hasNow(host: Machine, index: number, committed: Committed): boolean {
     if (host.replica === undefined) return this.#diskHolds(host, index, committed);
     return logHolds(host.replica.log, index, committed);
   }
 
   /** By the members that the log of whoever counts it as committed lists. */
-  #checkMajorityHolds(index: number, host: Host): void {
+  #checkMajorityHolds(index: number, host: Machine): void {
     const committed = this.#history[index - 1];
     if (committed === undefined) return;
     // A backup may learn of the commit first, from a leader that has ended since.
@@ -185,7 +184,7 @@ export class SafetyChecker implements Observer {
     }
   }
 
-  #holds(host: Host, index: number, committed: Committed): boolean {
+  #holds(host: Machine, index: number, committed: Committed): boolean {
     if (this.#cluster.plan.durability === 'disk') {
       return this.#diskHolds(host, index, committed) || this.#heldOnce(host, index, committed);
     }
@@ -194,7 +193,7 @@ export class SafetyChecker implements Observer {
   }
 
   /** What a replica held when its log was lost was held then. */
-  #heldOnce(host: Host, index: number, committed: Committed): boolean {
+  #heldOnce(host: Machine, index: number, committed: Committed): boolean {
     const holds = ({ log, durableIndex }: HeldLog): boolean =>
       index <= durableIndex && logHolds(log, index, committed);
     const { replica } = host;
@@ -205,7 +204,7 @@ export class SafetyChecker implements Observer {
     return this.#dead[host.id]?.some(holds) === true;
   }
 
-  #diskHolds(host: Host, index: number, committed: Committed): boolean {
+  #diskHolds(host: Machine, index: number, committed: Committed): boolean {
     if (index <= host.disk.base.index) return true;
     const bytes = host.disk.peek(index);
     if (bytes === undefined) return false;
@@ -214,7 +213,7 @@ export class SafetyChecker implements Observer {
   }
 
   /** A control message leaves: votes are counted from what is said, not from what anyone remembers. */
-  said(host: Host, bytes: Uint8Array): void {
+  said(host: Machine, bytes: Uint8Array): void {
     const message = decodeControlMessage(bytes, CLUSTER_ID, crc32cByTables);
     if (typeof message === 'string') fail(`replica ${host.id} sends nonsense: ${message}`);
     const { kind, electionTerm, granted, to } = message;
@@ -232,7 +231,7 @@ export class SafetyChecker implements Observer {
   }
 
   /** An ack leaves: what it says must be so. */
-  acked(host: Host): void {
+  acked(host: Machine): void {
     const { replica } = host;
     if (replica === undefined || this.#cluster.plan.durability === 'memory') return;
     const { index, checksum } = replica.intake.currentAck();
@@ -245,20 +244,20 @@ export class SafetyChecker implements Observer {
   }
 
   /** A process ended, with this log. */
-  died(host: Host, log: FalconLog, durableIndex: number): void {
+  died(host: Machine, log: FalconLog, durableIndex: number): void {
     const held = { log, durableIndex };
     if (this.#cluster.plan.durability === 'memory') this.#dead[host.id]?.push(held);
     else this.#ended.set(host.id, held);
   }
 
   /** Its log is gone; what it held was held. */
-  lost(host: Host): void {
+  lost(host: Machine): void {
     const held = this.#ended.get(host.id);
     if (held !== undefined) this.#dead[host.id]?.push(held);
   }
 
   /** A guest executed the record at `index`; `digest` is over all it has executed, in order. */
-  injected(host: Host, index: number, digest: number): void {
+  injected(host: Machine, index: number, digest: number): void {
     this.injections++;
     const known = this.#digests.get(index);
     if (known === undefined) this.#digests.set(index, digest);
@@ -266,7 +265,7 @@ export class SafetyChecker implements Observer {
   }
 
   /** An application record was proposed by `host`. */
-  proposed(host: Host): void {
+  proposed(host: Machine): void {
     const { replica, guest } = host;
     if (replica === undefined) return;
     const named = (set: readonly { replica: number; incarnation: number }[]): boolean =>
@@ -277,21 +276,21 @@ export class SafetyChecker implements Observer {
     if (!named(replica.executingSetCommitted)) fail(`replica ${host.id} serves before its set has committed`);
   }
 
-  acknowledged(index: number, host: Host): void {
+  acknowledged(index: number, host: Machine): void {
     if (index > this.#history.length)
       fail(`replica ${host.id} acknowledged ${index} before it was committed`);
   }
 }
 
 /** Who is down comes back with what its disk holds; who has lost its log has no vote until it is level again. */
-function mayVote(host: Host): boolean {
+function mayVote(host: Machine): boolean {
   if (host.gone || host.logLost || host.disk.harmed) return false;
   if (host.replica === undefined) return host.disk.lastIndex > 0;
   return !host.replica.state.logLost;
 }
 
 /** Whom this replica would ask for votes, with the log that it has or would come back with. */
-function votersOf(host: Host): readonly number[] {
+function votersOf(host: Machine): readonly number[] {
   if (host.replica !== undefined) return host.replica.members.voters;
   const record = host.disk.memberRecord;
   return record === undefined ? host.disk.base.members.voters : idsIn(record, 0, true);
@@ -315,17 +314,17 @@ function nameOf(bytes: Uint8Array, at: number): Committed {
 }
 
 /** Whether the log that `one` would give its vote with is further than that of `other`. */
-function endsLater(one: Host, other: Host): boolean {
+function endsLater(one: Machine, other: Machine): boolean {
   const ownTerm = lastTermOf(one);
   const otherTerm = lastTermOf(other);
   return ownTerm > otherTerm || (ownTerm === otherTerm && lastIndexOf(one) > lastIndexOf(other));
 }
 
-function lastIndexOf(host: Host): number {
+function lastIndexOf(host: Machine): number {
   return host.replica === undefined ? host.disk.lastWholeIndex : host.replica.log.lastIndex;
 }
 
-function lastTermOf(host: Host): number {
+function lastTermOf(host: Machine): number {
   if (host.replica !== undefined) return host.replica.log.lastTerm;
   const bytes = host.disk.peek(host.disk.lastWholeIndex);
   return bytes === undefined ? host.disk.base.term : nameOf(bytes, 0).term;

@@ -3,8 +3,7 @@ import { recordMemory } from '../../vmm/core/falcon/record.ts';
 import type { FalconReplica } from '../../vmm/core/falcon/replica.ts';
 import { ACK_BYTES, HEARTBEAT_BYTES } from '../../vmm/core/falcon/signal.ts';
 import { toLogIndex, type ReplicaId } from '../../vmm/core/ids.ts';
-import { HOSTS_MAX, RECORD_BYTES_MAX, type Host } from './host.ts';
-import type { HostWorld } from './host-world.ts';
+import { HOSTS_MAX, RECORD_BYTES_MAX, type HostWorld, type Machine } from './host-world.ts';
 
 interface RecordCopy {
   readonly index: number;
@@ -21,7 +20,7 @@ const PLACES_PER_REGION = 1024;
 const HEARTBEAT_PLACE = PLACES_PER_REGION - 1;
 
 export class Wire {
-  readonly #host: Host;
+  readonly #host: Machine;
   readonly #cluster: HostWorld;
   readonly #scratch = recordMemory(new Uint8Array(64));
   readonly #catchUp = recordMemory(new Uint8Array(RECORD_BYTES_MAX));
@@ -29,7 +28,7 @@ export class Wire {
   readonly #copies: RecordCopy[] = [];
   #ships: { version: number; slot: number }[] = [];
 
-  constructor(host: Host, cluster: HostWorld) {
+  constructor(host: Machine, cluster: HostWorld) {
     this.#host = host;
     this.#cluster = cluster;
   }
@@ -88,7 +87,7 @@ export class Wire {
     peer: ReplicaId,
     place: number,
     bytes: Uint8Array,
-    land: (target: Host, arrived: Uint8Array) => void,
+    land: (target: Machine, arrived: Uint8Array) => void,
   ): void {
     const target = this.#cluster.host(peer);
     const life = this.#host.disk.hard.processNumber;
@@ -141,6 +140,6 @@ export function uint32Bytes(value: number): Uint8Array {
   return bytes;
 }
 
-export function uint32Of(bytes: Uint8Array): number {
+function uint32Of(bytes: Uint8Array): number {
   return bytes.length < 4 ? 0 : new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0, true);
 }

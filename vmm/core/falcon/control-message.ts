@@ -94,7 +94,7 @@ export interface ControlMessage {
 /** Named maximum of one message. */
 export const CONTROL_BYTES_MAX = 1024;
 export const REGION_KEY_BYTES_MAX = 512;
-export const PROTOCOL_VERSION = 2;
+const PROTOCOL_VERSION = 2;
 /** "FCTL" in little-endian order. */
 const CONTROL_MAGIC = 0x4c544346;
 const FIXED_BYTES = 88;
