@@ -15,10 +15,11 @@ import type { Bench } from './bench.ts';
 import { boot } from './boot.bench.ts';
 import { keepInDocs } from './docs.ts';
 import { currentCommit, describeMachine, describeVersions } from './machine.ts';
+import { vm } from './vm/vm.bench.ts';
 import { renderPlots } from './plot.ts';
 import { failuresOf, makeReport, renderReport } from './report.ts';
 
-const benches: readonly Bench[] = [boot];
+const benches: readonly Bench[] = [boot, vm];
 
 async function main(words: readonly string[]): Promise<number> {
   const parsed = parseArguments(

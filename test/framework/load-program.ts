@@ -14,6 +14,7 @@ export interface LoadReport {
   /** Longest time from a request to its reply on any connection, ms. */
   readonly longestReplyMs: number;
   readonly medianReplyMs: number;
+  readonly p99ReplyMs: number;
 }
 
 /** One client on one connection. */
@@ -57,5 +58,6 @@ function reportOf(clients: readonly LoadClient[]): LoadReport {
     wrongValues: clients.flatMap((client) => client.wrongValues),
     longestReplyMs: replyMs.at(-1) ?? 0,
     medianReplyMs: replyMs[replyMs.length >> 1] ?? 0,
+    p99ReplyMs: replyMs[Math.floor(replyMs.length * 0.99)] ?? 0,
   };
 }

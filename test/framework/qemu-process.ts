@@ -15,6 +15,8 @@ export interface QemuStart {
   readonly args: readonly string[];
   readonly serialFile: string;
   readonly namespace?: NetworkNamespace;
+  /** Another QEMU than the patched one. */
+  readonly binary?: string;
 }
 
 export class QemuProcess {
@@ -26,7 +28,7 @@ export class QemuProcess {
   constructor(start: QemuStart) {
     this.#serialFile = start.serialFile;
     writeFileSync(start.serialFile, '');
-    const command: [string, readonly string[]] = [qemuBinary(), start.args];
+    const command: [string, readonly string[]] = [start.binary ?? qemuBinary(), start.args];
     const [program, args] = start.namespace?.inside(...command) ?? command;
     this.#child = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'] });
     this.#child.stderr?.on('data', (chunk: Buffer) => (this.#stderr += chunk.toString()));

@@ -1,0 +1,57 @@
+/** gaia-vm, started by its real command line on three replicas. */
+import type { Image } from '../../../images/index.ts';
+import { NetworkNamespace } from '../../framework/network-namespace.ts';
+import { leaderOf, signalReplica, TestVm } from '../../framework/test-vm.ts';
+import type { RunningSystem, System, SystemFigures } from './system.ts';
+
+export interface ProtectedSystem extends RunningSystem {
+  /** Kills every process of the leader with SIGKILL. */
+  killLeader(): Promise<void>;
+  /** Resolves once the VM is PROTECTED. */
+  untilProtected(): Promise<void>;
+}
+
+interface GaiaVm extends System {
+  start(image: Image): Promise<ProtectedSystem>;
+}
+
+export function gaiaVm(name: string, words: readonly string[]): GaiaVm {
+  return {
+    name,
+    describe: `gaia-vm start ${words.join(' ')}`,
+    whyImpossible: () => undefined,
+    async start(image) {
+      const namespace = await NetworkNamespace.create();
+      const vm = await TestVm.prepare('bench', namespace);
+      const stop = async (): Promise<void> => {
+        await vm.remove();
+        await namespace.remove();
+      };
+      try {
+        const status = await vm.start('--replicas', '3', '--image', image.name, ...words);
+        return {
+          targets: [{ namespace, host: status.address, port: status.port ?? 0 }],
+          figures: () => figuresOf(vm),
+          killLeader: async () => signalReplica(leaderOf(await vm.status()), 'SIGKILL'),
+          untilProtected: async () => {
+            await vm.until((now) => now.protection === 'PROTECTED');
+          },
+          stop,
+        };
+      } catch (error) {
+        await stop();
+        throw error;
+      }
+    },
+  };
+}
+
+async function figuresOf(vm: TestVm): Promise<SystemFigures> {
+  const { status } = leaderOf(await vm.status());
+  if (status === undefined) return {};
+  const compared = status.verifications === 0 ? NaN : status.verifiedPages / status.verifications;
+  return {
+    'pages compared': { unit: 'pages/comparison', value: compared },
+    'divergent pages': { unit: 'pages', value: status.divergentPages },
+  };
+}

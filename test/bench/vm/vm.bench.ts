@@ -1,0 +1,196 @@
+/**
+ * What protection costs a service, and what its clients see of a failure: the same load on a bare VM, on a pair of
+ * bare VMs and on gaia-vm. The systems take turns within each run.
+ */
+import { randomInt } from 'node:crypto';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { buildImage, type Image } from '../../../images/index.ts';
+import { BrokenEnvironmentError, requireQemu } from '../../../vmm/index.ts';
+import { NetworkNamespace } from '../../framework/network-namespace.ts';
+import type { Bench, BenchOptions, Outcome } from '../bench.ts';
+import { headlineOf, Measurements } from '../measurements.ts';
+import type { Plot } from '../plot.ts';
+import { redisBenchmarkVersion } from '../redis-benchmark.ts';
+import { bareVms } from './bare.ts';
+import type { Figures } from './load-output.ts';
+import { loads, type Load, type Target } from './load.ts';
+import { gaiaVm } from './protected.ts';
+import type { System } from './system.ts';
+
+const pair = bareVms('pair of bare VMs', 2);
+const lockstep = gaiaVm('gaia-vm lockstep', []);
+const systems: readonly System[] = [bareVms('bare VM', 1), pair, lockstep];
+
+interface Sizes {
+  readonly runs: number;
+  readonly seconds: number;
+  readonly kills: number;
+  readonly images: readonly string[];
+}
+
+const fullSizes: Sizes = { runs: 3, seconds: 8, kills: 20, images: loads.map(({ image }) => image) };
+const quickSizes: Sizes = { runs: 1, seconds: 4, kills: 2, images: ['redis', 'memcached'] };
+
+const row = {
+  rate: (load: string, system: string) => `${load}, ${system}`,
+  p50: (load: string, system: string) => `${load} p50, ${system}`,
+  p99: (load: string, system: string) => `${load} p99, ${system}`,
+  gap: (load: string) => `${load}, longest reply while the leader is killed`,
+  own: (load: string, system: string, name: string) => `${load} ${name}, ${system}`,
+};
+
+class VmRun {
+  readonly measurements = new Measurements();
+  readonly #options: BenchOptions;
+  readonly #sizes: Sizes;
+  readonly #folder: string;
+
+  constructor(options: BenchOptions, sizes: Sizes, folder: string) {
+    this.#options = options;
+    this.#sizes = sizes;
+    this.#folder = folder;
+  }
+
+  async measure(): Promise<void> {
+    const { progress, signal } = this.#options;
+    for (const load of loads.filter(({ image }) => this.#sizes.images.includes(image))) {
+      progress(`image ${load.image}`);
+      const image = await buildImage(load.image, { signal });
+      for (let run = 1; run <= this.#sizes.runs; run++) {
+        for (const system of systems) {
+          if (system.whyImpossible() !== undefined) continue;
+          progress(`${load.image}, run ${run} of ${this.#sizes.runs}: ${system.name}`);
+          await this.#underLoad(load, system, image);
+        }
+      }
+      await this.#gaps(load, image);
+    }
+  }
+
+  async #underLoad(load: Load, system: System, image: Image): Promise<void> {
+    const { measurements } = this;
+    const { signal } = this.#options;
+    const name = row.rate(load.image, system.name);
+    await measurements.attempt(name, load.unit, signal, async () => {
+      const running = await system.start(image, this.#folder, signal);
+      try {
+        const figures = await loaded(load, running.targets, this.#sizes.seconds);
+        measurements.add(row.p50(load.image, system.name), 'ms', meanOf(figures, 'p50Ms'));
+        measurements.add(row.p99(load.image, system.name), 'ms', meanOf(figures, 'p99Ms'));
+        for (const [own, { unit, value }] of Object.entries(await running.figures()))
+          measurements.add(row.own(load.image, system.name, own), unit, value);
+        return meanOf(figures, 'rate');
+      } finally {
+        await running.stop();
+      }
+    });
+  }
+
+  /** One VM, its leader killed again and again at a random moment of a load. */
+  async #gaps(load: Load, image: Image): Promise<void> {
+    const { progress, signal } = this.#options;
+    const { kills, seconds } = this.#sizes;
+    const running = await lockstep.start(image);
+    try {
+      for (const target of running.targets) await load.prepare(target);
+      for (let kill = 1; kill <= kills; kill++) {
+        progress(`${load.image}: kill ${kill} of ${kills}`);
+        const [target] = running.targets;
+        if (target === undefined) return;
+        await this.measurements.attempt(row.gap(load.image), 'ms', signal, async () => {
+          const under = load.run(target, seconds);
+          const [figures] = await Promise.all([under, killWithin(seconds / 2, () => running.killLeader())]);
+          return figures.maxMs;
+        });
+        await running.untilProtected();
+      }
+    } finally {
+      await running.stop();
+    }
+  }
+
+  headline(): Record<string, number> {
+    const { measurements } = this;
+    const entries: Record<string, number | undefined> = {};
+    const rows = measurements.rows();
+    for (const { image } of loads) {
+      const rate = (system: System): string => row.rate(image, system.name);
+      entries[`${image}_lockstep_vs_pair_ratio`] = measurements.ratio(rate(lockstep), rate(pair));
+      const gaps = rows.find(({ name }) => name === row.gap(image));
+      const sorted = [...(gaps?.values ?? [])].sort((left, right) => left - right);
+      entries[`${image}_gap_ms_p50`] = measurements.medianOf(row.gap(image));
+      entries[`${image}_gap_ms_p99`] = sorted[Math.ceil(sorted.length * 0.99) - 1];
+      entries[`${image}_errors`] = gaps?.failures.length;
+    }
+    return headlineOf(entries);
+  }
+
+  plots(): Plot[] {
+    const rows = this.measurements.rows();
+    return loads.flatMap(({ image, unit }): Plot[] => {
+      const bars = systems.flatMap(({ name }) => {
+        const summary = rows.find((candidate) => candidate.name === row.rate(image, name))?.summary ?? null;
+        return summary === null
+          ? []
+          : [{ label: name, value: summary.p50, min: summary.min, max: summary.max }];
+      });
+      return bars.length === 0 ? [] : [{ kind: 'bars', title: `${image}, more is better`, unit, bars }];
+    });
+  }
+}
+
+/** The same load on every target at the same time. */
+async function loaded(load: Load, targets: readonly Target[], seconds: number): Promise<Figures[]> {
+  for (const target of targets) await load.prepare(target);
+  return Promise.all(targets.map((target) => load.run(target, seconds)));
+}
+
+function meanOf(figures: readonly Figures[], name: keyof Figures): number {
+  return figures.reduce((sum, figure) => sum + figure[name], 0) / figures.length;
+}
+
+async function killWithin(seconds: number, kill: () => Promise<void>): Promise<void> {
+  await new Promise((resolve) => setTimeout(resolve, randomInt(100, seconds * 1000))); // The random moment.
+  await kill();
+}
+
+export const vm: Bench = {
+  name: 'vm',
+  describe: 'what protection costs a service under load, and what clients see of a dead leader',
+  async run(options: BenchOptions): Promise<Outcome> {
+    const whyImpossible = NetworkNamespace.whyImpossible();
+    if (whyImpossible !== undefined)
+      throw new BrokenEnvironmentError(
+        'GAIA_BENCH_NAMESPACE',
+        `The bench cannot make a network of its own: ${whyImpossible}`,
+        'sudo npm run bench -- vm',
+      );
+    const redisBenchmark = redisBenchmarkVersion();
+    process.env['GAIA_QEMU'] = (await requireQemu()).file;
+    const sizes = options.quick ? quickSizes : fullSizes;
+    const folder = await mkdtemp(join(tmpdir(), 'gaia-bench-'));
+    try {
+      const run = new VmRun(options, sizes, folder);
+      await run.measure();
+      return {
+        settings: {
+          quick: options.quick,
+          runs: sizes.runs,
+          seconds: sizes.seconds,
+          kills: sizes.kills,
+          ...Object.fromEntries(loads.map(({ image, describe }) => [image, describe])),
+          ...Object.fromEntries(systems.map(({ name, describe }) => [name, describe])),
+          leftOut: systems.flatMap((system) => system.whyImpossible() ?? []),
+        },
+        versions: { redisBenchmark },
+        rows: run.measurements.rows(),
+        headline: run.headline(),
+        plots: run.plots(),
+      };
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+    }
+  },
+};
