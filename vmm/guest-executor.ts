@@ -35,6 +35,7 @@ export class GuestExecutor {
   #appliedIndex = 0 as LogIndex;
   #running = 0 as LogIndex;
   #runningSinceUs = 0;
+  #runningUntilNs = 0;
   #serving = false;
   #virtualNs = 0;
   #idle = false;
@@ -60,6 +61,11 @@ export class GuestExecutor {
   /** The running round is not coming to its end. */
   hangs(nowUs: number): boolean {
     return !this.stands && nowUs - this.#runningSinceUs > roundHangsUs;
+  }
+
+  /** Virtual instant at which the running round ends, ns. */
+  get runningUntilNs(): number {
+    return this.#runningUntilNs;
   }
 
   get virtualNs(): number {
@@ -143,7 +149,8 @@ export class GuestExecutor {
     this.#deliver(payload + ROUND_HEADER_BYTES, recordCount(log.memory, at));
     this.#running = index;
     this.#runningSinceUs = this.#falcon.state.nowUs;
-    this.port.run(roundUntilNs(log.memory, payload), this.port.deliver.head, index, this.#serving);
+    this.#runningUntilNs = roundUntilNs(log.memory, payload);
+    this.port.run(this.#runningUntilNs, this.port.deliver.head, index, this.#serving);
   }
 
   /** The record at `index` changes nothing in the guest. */

@@ -2,8 +2,8 @@
  * One replica's hot path, in the agent's worker thread: consensus, rounds, state transfer and verification in one
  * loop over polled memory. Each pass takes what came in, decides, and carries out; nothing here waits.
  *
- * Invariants: nothing is proposed before everything in the log was executed here; the guest is run by committed
- * records only; a round begins only while this replica may serve.
+ * Invariants: the guest is run by committed records only; a round begins only while this replica may serve; all that
+ * is in the log but not executed here is the running round and one behind it, which is agreed on meanwhile.
  */
 import { ConsensusShell } from './consensus-shell.ts';
 import { readUint64, recordType, writeUint64 } from './core/falcon/record.ts';
@@ -23,6 +23,7 @@ import { GuestExecutor } from './guest-executor.ts';
 import { HardStateFile } from './io/hard-state-file.ts';
 import { MailKind } from './io/mail.ts';
 import { PortLostError, type GuestPort } from './io/qemu/port.ts';
+import { FingerprintCheck } from './fingerprint-check.ts';
 import { Tap } from './io/tap.ts';
 import type { Transport, TransportPeer } from './io/transport/transport.ts';
 import { StateReceiver, StateSender } from './state-transfer.ts';
@@ -62,6 +63,7 @@ export class ReplicaEngine {
   readonly #word = new Uint8Array(8);
   #executor: GuestExecutor | undefined;
   #verifier: Verifier | undefined;
+  #fingerprints: FingerprintCheck | undefined;
   #receiver: StateReceiver | undefined;
   #sender: StateSender | undefined;
   /** Of the guest that the transfer under way goes to. */
@@ -82,6 +84,8 @@ export class ReplicaEngine {
   readonly #processNumber: number;
   /** Of the newest guest here: see `Executor` in core/falcon/executing-set.ts. */
   #incarnation = 0;
+  /** The next round waits for nothing but its time. */
+  #waitsForPace = false;
   #guestReady = false;
   #guestLost = false;
   #stateAskedUs = -Infinity;
@@ -134,6 +138,7 @@ export class ReplicaEngine {
     this.#guestLost = false;
     this.#executor = new GuestExecutor(port, falcon, new Tap(tapFd, this.#plan.guest.mac));
     this.#verifier = new Verifier(port, (text) => this.#event('divergence', text, {}));
+    this.#fingerprints = new FingerprintCheck(port);
     if (!valid) this.#receiver = new StateReceiver(port);
     falcon.setExecutor(this.#incarnation, valid);
   }
@@ -151,7 +156,7 @@ export class ReplicaEngine {
     this.consensus.falcon.peerGone(peer);
     if (this.#sender?.peer.id === peer) this.#sender = undefined;
     // Whoever waits for its bitmap or its root waits in vain.
-    if (this.#partner()?.id === peer || this.consensus.falcon.leader === peer) this.#verifier?.abandon();
+    if (this.#partner()?.id === peer || this.consensus.falcon.leader === peer) this.#abandonChecks();
     this.#stateWanted.delete(peer);
     this.#executed.delete(peer);
   }
@@ -182,7 +187,7 @@ export class ReplicaEngine {
     const { falcon } = this.consensus;
     let waitUs = falcon.nextDeadlineUs - nowUs;
     const executor = this.#executor;
-    if (executor?.serving === true && executor.stands) {
+    if (executor !== undefined && this.#waitsForPace) {
       waitUs = Math.min(
         waitUs,
         this.#pacemaker.waitNs(nowUs * 1000, executor.virtualNs, executor.idle) / 1000,
@@ -195,6 +200,7 @@ export class ReplicaEngine {
     const { falcon } = this.consensus;
     const executor = this.#executor;
     const verifier = this.#verifier;
+    const fingerprints = this.#fingerprints;
     return {
       replica: this.#self,
       role: this.#role(),
@@ -209,8 +215,8 @@ export class ReplicaEngine {
       virtualMs: (executor?.virtualNs ?? 0) / 1e6,
       rounds: this.#rounds,
       framesDelivered: executor?.framesDelivered ?? 0,
-      verifications: verifier?.verifications ?? 0,
-      verifiedPages: verifier?.pages ?? 0,
+      verifications: (verifier?.verifications ?? 0) + (fingerprints?.equal ?? 0),
+      verifiedPages: (verifier?.pages ?? 0) + (fingerprints?.pages ?? 0),
       mismatches: verifier?.mismatches ?? 0,
       divergentPages: verifier?.divergentPages ?? 0,
       roundsPerSecond: executor?.serving === true ? this.#roundRate.perSecond(this.#nowUs) : 0,
@@ -249,7 +255,7 @@ export class ReplicaEngine {
     const index = this.consensus.falcon.takeRebased();
     if (index === undefined || this.#executor === undefined || this.#receiver !== undefined) return;
     this.#event('rebased', `The log begins anew behind record ${index}: the guest needs state`, { index });
-    this.#verifier?.abandon();
+    this.#abandonChecks();
     this.#receiver = new StateReceiver(this.#executor.port);
   }
 
@@ -283,6 +289,9 @@ export class ReplicaEngine {
       case MailKind.hashesWanted:
       case MailKind.hashes:
         this.#verifier?.take(peer, kind, bytes);
+        break;
+      case MailKind.fingerprint:
+        this.#fingerprints?.peerTold(readUint64(view, 0), bytes.subarray(8));
         break;
       case MailKind.stateWanted:
         this.#takeStateWanted(peer.id, readUint64(view, 0));
@@ -361,7 +370,7 @@ export class ReplicaEngine {
     this.#outsideSinceUs = Math.min(this.#outsideSinceUs, nowUs);
     if (nowUs - this.#outsideSinceUs < leftBehindUs || !executor.stands) return false;
     this.#event('left-behind', 'The log names this guest no longer: it asks for state', {});
-    this.#verifier?.abandon();
+    this.#abandonChecks();
     falcon.setExecutor(this.#incarnation, false);
     this.#receiver = new StateReceiver(executor.port);
     return true;
@@ -372,8 +381,13 @@ export class ReplicaEngine {
     const verifier = this.#verifier;
     if (verifier?.busy !== true) return false;
     if (this.#comparison.term === this.consensus.falcon.term) return verifier.step();
-    verifier.abandon();
+    this.#abandonChecks();
     return true;
+  }
+
+  #abandonChecks(): void {
+    this.#verifier?.abandon();
+    this.#fingerprints?.abandon();
   }
 
   #askForState(nowUs: number): void {
@@ -398,21 +412,37 @@ export class ReplicaEngine {
     const index = executor.nextCommitted();
     if (index === 0) return false;
     const type = recordType(falcon.log.memory, falcon.log.offsetAt(index));
-    if (type === RoundRecordType.verification) {
-      this.#verify(executor, verifier, index);
-      return true;
-    }
-    executor.execute(index);
+    if (type === RoundRecordType.verification) this.#takeFingerprint(executor, index);
+    else if (type === RoundRecordType.comparison) this.#verify(executor, verifier, index);
+    else executor.execute(index);
     return true;
+  }
+
+  /** What the guest has changed since the last one, as one hash; the leader's goes on at once. */
+  #takeFingerprint(executor: GuestExecutor, index: LogIndex): void {
+    executor.passOver(index);
+    this.#roundsSinceVerification = 0;
+    this.#framesSinceVerification = 0;
+    const partner = this.#partner();
+    const fingerprint = this.#fingerprints?.take();
+    if (partner === undefined || fingerprint === undefined) return;
+    this.#verifier?.addDirty(executor.port.dirtyBitmap);
+    if (this.consensus.falcon.role === 'leader') {
+      this.#fingerprints?.own(index, fingerprint);
+      return;
+    }
+    const message = new Uint8Array(8 + fingerprint.hash.length);
+    writeUint64(new DataView(message.buffer), 0, index);
+    message.set(fingerprint.hash, 8);
+    partner.send(MailKind.fingerprint, message);
   }
 
   /** Both sides stand after the same records: their memories must be equal. */
   #verify(executor: GuestExecutor, verifier: Verifier, index: LogIndex): void {
-    this.#roundsSinceVerification = 0;
-    this.#framesSinceVerification = 0;
     const partner = this.#partner();
     executor.passOver(index);
     this.#comparison = { term: this.consensus.falcon.term, sinceUs: this.#nowUs };
+    this.#fingerprints?.abandon();
     if (partner !== undefined) verifier.begin(index, partner, this.consensus.falcon.role === 'leader');
   }
 
@@ -429,6 +459,7 @@ export class ReplicaEngine {
   #lead(executor: GuestExecutor, nowUs: number): boolean {
     const { falcon } = this.consensus;
     const level = executor.stands && executor.appliedIndex === falcon.commitIndex;
+    this.#waitsForPace = false;
     if (!falcon.mayServe) {
       this.#sender = undefined;
       if (executor.serving) {
@@ -451,7 +482,9 @@ export class ReplicaEngine {
     }
     if (this.#sender !== undefined) return this.#sendState();
     this.#watchPartner(nowUs);
-    if (!level || falcon.log.lastIndex !== falcon.commitIndex || this.#verifier?.busy === true) return false;
+    if (this.#verifier?.busy === true) return false;
+    if (!level) return this.#proposeAhead(executor, nowUs);
+    if (falcon.log.lastIndex !== falcon.commitIndex) return false;
     return this.#beginTransfer(executor) || this.#proposeNext(executor, nowUs);
   }
 
@@ -559,36 +592,55 @@ export class ReplicaEngine {
         this.#event('degraded', `${this.#name(replica)} no longer executes: it has ended or stands still`, {
           index: result,
         });
-        this.#verifier?.abandon();
+        this.#abandonChecks();
       }
       return;
     }
   }
 
   #proposeNext(executor: GuestExecutor, nowUs: number): boolean {
-    const partner = this.#partner();
-    if (partner !== undefined) {
-      const behind = executor.appliedIndex - (this.#executed.get(partner.id)?.index ?? 0);
-      if (behind > leadMax) return false;
-    }
+    if (this.#leadsTooFar(executor)) return false;
     const { ingress } = executor.port;
     const framesWait = ingress.hasEntry;
-    if (partner !== undefined && this.#verificationDue(executor, framesWait)) {
-      return (
-        typeof this.consensus.falcon.propose(RoundRecordType.verification, 0, new Uint8Array(0)) === 'number'
-      );
-    }
+    const check = this.#checkDue(executor, framesWait);
+    if (check !== undefined)
+      return typeof this.consensus.falcon.propose(check, 0, new Uint8Array(0)) === 'number';
     const sliceNs = this.#pacemaker.sliceNs(nowUs * 1000, executor.virtualNs, executor.idle, framesWait);
-    return sliceNs !== 0 && this.#proposeRound(executor, sliceNs);
+    this.#waitsForPace = sliceNs === 0;
+    return sliceNs !== 0 && this.#proposeRound(executor, executor.virtualNs + sliceNs);
   }
 
-  /** After each finished request, and now and then when requests never end. */
-  #verificationDue(executor: GuestExecutor, framesWait: boolean): boolean {
-    if (this.#roundsSinceVerification >= verificationIntervalRounds) return true;
-    return this.#framesSinceVerification > 0 && executor.idle && !framesWait;
+  /** While a round runs, frames that came meanwhile are agreed on already: the next round begins at its end. */
+  #proposeAhead(executor: GuestExecutor, nowUs: number): boolean {
+    const { log } = this.consensus.falcon;
+    const { runningUntilNs } = executor;
+    if (executor.stands || log.lastIndex !== executor.appliedIndex + 1 || !executor.port.ingress.hasEntry)
+      return false;
+    // What needs a standing guest comes first.
+    if (this.#stateWanted.size > 0 || this.#checkDue(executor, true) !== undefined) return false;
+    if (this.#leadsTooFar(executor)) return false;
+    const sliceNs = this.#pacemaker.sliceNs(nowUs * 1000, runningUntilNs, false, true);
+    return sliceNs !== 0 && this.#proposeRound(executor, runningUntilNs + sliceNs);
   }
 
-  #proposeRound(executor: GuestExecutor, sliceNs: number): boolean {
+  #leadsTooFar(executor: GuestExecutor): boolean {
+    const partner = this.#partner();
+    return (
+      partner !== undefined && executor.appliedIndex - (this.#executed.get(partner.id)?.index ?? 0) > leadMax
+    );
+  }
+
+  /** After each finished request, and now and then when requests never end; and whatever looked different then. */
+  #checkDue(executor: GuestExecutor, framesWait: boolean): number | undefined {
+    if (this.#partner() === undefined) return undefined;
+    if (this.#fingerprints?.differ === true) return RoundRecordType.comparison;
+    const due =
+      this.#roundsSinceVerification >= verificationIntervalRounds ||
+      (this.#framesSinceVerification > 0 && executor.idle && !framesWait);
+    return due ? RoundRecordType.verification : undefined;
+  }
+
+  #proposeRound(executor: GuestExecutor, untilNs: number): boolean {
     const { falcon } = this.consensus;
     const { ingress } = executor.port;
     const at = falcon.reserve(batchBytesMax);
@@ -601,7 +653,7 @@ export class ReplicaEngine {
       ingress.consume();
       count++;
     }
-    writeRoundHeader(memory, at, executor.virtualNs + sliceNs, executor.appliedIndex);
+    writeRoundHeader(memory, at, untilNs, executor.appliedIndex);
     falcon.commitReserved(RoundRecordType.round, count, end - at);
     this.#framesSinceVerification += count;
     return true;
@@ -614,6 +666,7 @@ export class ReplicaEngine {
     this.#guestLost = true;
     this.#executor = undefined;
     this.#verifier = undefined;
+    this.#fingerprints = undefined;
     this.#receiver = undefined;
     this.#sender = undefined;
     this.consensus.falcon.setExecutor(this.#incarnation, false);

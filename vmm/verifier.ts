@@ -87,6 +87,11 @@ export class Verifier {
     return this.#divergentPages;
   }
 
+  /** Pages that changed here and that nobody has compared page by page yet. */
+  addDirty(words: Uint32Array): void {
+    uniteInto(this.#unreconciled, words);
+  }
+
   /** Both sides call this after the record `index`. */
   begin(index: LogIndex, partner: TransportPeer, leads: boolean): void {
     this.#port.collect();

@@ -24,4 +24,6 @@ export const MailKind = {
   stateEnd: 11,
   /** Backup to leader: loaded. u64 index. */
   stateLoaded: 12,
+  /** Backup to leader: hash of what its guest changed up to a verification. u64 index, 32 bytes. */
+  fingerprint: 13,
 } as const;

@@ -4,7 +4,7 @@ import { NetworkNamespace } from '../../framework/network-namespace.ts';
 import { leaderOf, signalReplica, TestVm } from '../../framework/test-vm.ts';
 import type { RunningSystem, System, SystemFigures } from './system.ts';
 
-export interface ProtectedSystem extends RunningSystem {
+interface ProtectedSystem extends RunningSystem {
   /** Kills every process of the leader with SIGKILL. */
   killLeader(): Promise<void>;
   /** Resolves once the VM is PROTECTED. */

@@ -10,8 +10,10 @@ import { readUint64, writeUint64, type RecordMemory } from '../falcon/record.ts'
 export const RoundRecordType = {
   /** Both guests get these frames and run. */
   round: 16,
-  /** Both guests stand: their memories are compared. */
+  /** Each side hashes what its guest changed since the last one, and goes on. */
   verification: 17,
+  /** Both guests stand: their memories are compared page by page. */
+  comparison: 18,
 } as const;
 
 export const ROUND_HEADER_BYTES = 16;
