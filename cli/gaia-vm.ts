@@ -4,14 +4,18 @@
  * there, and every exit code is listed in exit-code.ts.
  */
 import yargs, { type Argv } from 'yargs';
-import { gaiaVersion, StartTimeoutError } from '../vmm/index.ts';
+import { gaiaVersion, StartTimeoutError, VmTimeoutError } from '../vmm/index.ts';
 import { checkCommand } from './commands/check.ts';
+import { drillCommand } from './commands/drill.ts';
+import { failoverCommand } from './commands/failover.ts';
 import { imageCommand } from './commands/image.ts';
 import { eventsCommand } from './commands/events.ts';
+import { logsCommand } from './commands/logs.ts';
 import { qemuCommand } from './commands/qemu.ts';
 import { startCommand } from './commands/start.ts';
 import { listCommand, statusCommand } from './commands/status.ts';
 import { stopCommand } from './commands/stop.ts';
+import { waitCommand } from './commands/wait.ts';
 import { exitCode } from './exit-code.ts';
 import { InterruptedError } from './interruption.ts';
 import { UsageError } from './usage-error.ts';
@@ -25,6 +29,10 @@ function commands(): Argv {
     .command(statusCommand)
     .command(listCommand)
     .command(eventsCommand)
+    .command(logsCommand)
+    .command(waitCommand)
+    .command(failoverCommand)
+    .command(drillCommand)
     .command(stopCommand)
     .command(checkCommand)
     .command(imageCommand)
@@ -59,7 +67,8 @@ function reportFailure(error: unknown): number {
   }
   if (error instanceof Error && 'code' in error && String(error.code).startsWith('GAIA_')) {
     process.stderr.write(`gaia-vm: ${error.message}\n`);
-    if (error instanceof StartTimeoutError) return exitCode.timeout;
+    if (error instanceof StartTimeoutError || error instanceof VmTimeoutError) return exitCode.timeout;
+    if (error.code === 'GAIA_NO_LEADER') return exitCode.noQuorum;
     return 'remedy' in error ? exitCode.brokenEnvironment : exitCode.error;
   }
   // A bug of ours: the stack is what its report needs.

@@ -91,6 +91,7 @@ export class Agent {
       'GET /v1/events': () => Promise.resolve(this.#events.events),
       'GET /metrics': async () =>
         new PlainText(metricsText(this.#plan.name, await this.#status()), metricsContentType),
+      'POST /v1/hand-over': (query) => this.#handOver(query),
       'POST /v1/stop': () => {
         this.#stop();
         return Promise.resolve({});
@@ -218,6 +219,17 @@ export class Agent {
       process,
     }));
     return { process: this.#process, card };
+  }
+
+  async #handOver(query: URLSearchParams): Promise<{ readonly refusal: string | null }> {
+    const peer = this.#peer(Number(query.get('to') ?? -1));
+    if (peer === undefined) return { refusal: 'no such replica' };
+    const { refusal } = await this.#ask('handed over', (request) => ({
+      type: 'hand over',
+      request,
+      to: peer.id,
+    }));
+    return { refusal };
   }
 
   async #connect(peer: ReplicaPlan, { process, card }: Invitation): Promise<boolean> {

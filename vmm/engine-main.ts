@@ -162,6 +162,13 @@ class EngineLoop {
       case 'connect':
         report({ type: 'connected', request: command.request, connected: this.#connect(command) });
         break;
+      case 'hand over':
+        report({
+          type: 'handed over',
+          request: command.request,
+          refusal: this.#started ? (this.#engine.handOver(command.to) ?? null) : 'starting',
+        });
+        break;
       case 'guest ready':
         this.#engine.guestReady();
         break;

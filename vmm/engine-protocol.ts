@@ -29,6 +29,8 @@ export type EngineCommand =
       readonly process: string;
       readonly card: PeerCard;
     }
+  /** Gives the leadership to another executing replica. */
+  | { readonly type: 'hand over'; readonly request: number; readonly to: ReplicaId }
   | { readonly type: 'guest ready' }
   | { readonly type: 'status'; readonly request: number }
   | { readonly type: 'stop' };
@@ -85,6 +87,8 @@ export type EngineReport =
   /** Null: another process of that peer is still connected. */
   | { readonly type: 'invited'; readonly request: number; readonly card: PeerCard | null }
   | { readonly type: 'connected'; readonly request: number; readonly connected: boolean }
+  /** Null: it is under way; else why it was refused. */
+  | { readonly type: 'handed over'; readonly request: number; readonly refusal: string | null }
   /** The peer's process has ended. */
   | { readonly type: 'peer gone'; readonly id: ReplicaId }
   /** Who leads has changed; null: nobody known here. */

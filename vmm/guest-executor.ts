@@ -37,6 +37,8 @@ export class GuestExecutor {
   #runningSinceUs = 0;
   #runningUntilNs = 0;
   #serving = false;
+  /** The agent opens the tap with its carrier up. */
+  #carrier = true;
   #virtualNs = 0;
   #idle = false;
   #framesDelivered = 0;
@@ -91,13 +93,13 @@ export class GuestExecutor {
     this.#appliedIndex = index;
     this.#virtualNs = virtualNs;
     this.#held.length = 0;
-    this.#tap.setCarrier(true); // A deposed leader took it down; now it may have to serve again.
+    this.#setCarrier(true); // A deposed leader took it down; now it may have to serve again.
   }
 
   /** Frames from clients come in, output goes out: what the guest still holds was never contradicted. */
   beginServing(): void {
     this.#serving = true;
-    this.#tap.setCarrier(true);
+    this.#setCarrier(true);
     this.#tap.announce();
     this.port.divertIngress(true);
     const newest = this.#held.at(-1);
@@ -109,7 +111,17 @@ export class GuestExecutor {
   endServing(): void {
     this.#serving = false;
     this.port.divertIngress(false);
-    this.#tap.setCarrier(false);
+    this.#setCarrier(false);
+  }
+
+  #setCarrier(up: boolean): void {
+    this.#carrier = up;
+    this.#tap.setCarrier(up);
+  }
+
+  /** Executes on, without serving: after a handover its port is up again, as a backup's is. */
+  standBy(): void {
+    if (!this.#serving && !this.#carrier) this.#setCarrier(true);
   }
 
   /** Takes the end of the running round. True when there was one. */

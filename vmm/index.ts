@@ -9,13 +9,16 @@ export { gaiaVersion, projectFolder, selfCommand } from './io/project-folder.ts'
 export { buildQemu, expectedBuildId, type BuildProgress } from './io/qemu/build.ts';
 export { installedBuilds, requireQemu, type InstalledQemu } from './io/qemu/installed.ts';
 export { configureFlags } from './io/qemu/recipe.ts';
+export { drillVm, type DrillReport, type DrillTarget } from './drill.ts';
+export { logSources, readLogs, type LogLine, type LogSource } from './vm-logs.ts';
+export { failOver, stopVm, vmEvents, vmNames } from './vm-manager.ts';
 export {
+  restartVm,
   startVm,
-  stopVm,
-  vmEvents,
-  vmNames,
   StartTimeoutError,
+  vmHasEnded,
   type GuestImage,
   type StartOptions,
-} from './vm-manager.ts';
+} from './vm-start.ts';
 export { vmStatus, type ReplicaStatus, type VmStatus } from './vm-status.ts';
+export { VmTimeoutError, waitConditions, waitForVm, type WaitCondition } from './vm-wait.ts';

@@ -161,6 +161,16 @@ export class ReplicaEngine {
     this.#executed.delete(peer);
   }
 
+  /**
+   * Gives the leadership to another executing replica; both go on executing, since both stand after the same records
+   * then. Returns why not, if so.
+   */
+  handOver(to: ReplicaId): string | undefined {
+    if (this.#sender !== undefined) return 'state is on its way to a replica';
+    const { falcon } = this.consensus;
+    return falcon.transferTo(to, falcon.executingSet);
+  }
+
   /** One pass. True when there was something to do, so that another pass may find more. */
   pass(nowUs: number): boolean {
     const { falcon } = this.consensus;
@@ -365,6 +375,7 @@ export class ReplicaEngine {
       !falcon.executingSetCommitted.some((member) => member.replica === this.#self);
     if (!outside) {
       this.#outsideSinceUs = Infinity;
+      executor.standBy();
       return false;
     }
     this.#outsideSinceUs = Math.min(this.#outsideSinceUs, nowUs);
@@ -472,6 +483,9 @@ export class ReplicaEngine {
     if (!executor.serving) {
       if (!level) return false;
       executor.beginServing();
+      // Whoever executes with it from the beginning, after a handover, is level, or shows that it is not.
+      for (const { replica } of falcon.executingSet)
+        this.#executed.set(replica, { index: executor.appliedIndex, sinceUs: nowUs });
       this.#pacemaker.align(nowUs * 1000, executor.virtualNs);
       this.#event('serving', `Serves in term ${falcon.term} from record ${executor.appliedIndex}`, {
         term: falcon.term,

@@ -1,7 +1,7 @@
 /** `gaia-vm start`: a protected VM from an image. */
 import type { CommandModule } from 'yargs';
 import { buildImage, describeOwnKernel, findImage, type Image } from '../../images/index.ts';
-import { folders, selfCommand, startVm, type VmStatus } from '../../vmm/index.ts';
+import { folders, restartVm, selfCommand, startVm, vmHasEnded, type VmStatus } from '../../vmm/index.ts';
 import { interruptible } from '../interruption.ts';
 import { printDocument, withOutputOption, type OutputFormat } from '../output.ts';
 import { withProgress } from '../progress.ts';
@@ -9,8 +9,9 @@ import { parseMemory } from '../size.ts';
 import { renderStatus, statusDocument } from '../status-view.ts';
 
 interface StartArguments {
-  readonly name: string;
-  readonly image: string;
+  readonly vm: string | undefined;
+  readonly name: string | undefined;
+  readonly image: string | undefined;
   readonly kernel: string | undefined;
   readonly initrd: string | undefined;
   readonly append: string | undefined;
@@ -20,15 +21,18 @@ interface StartArguments {
   readonly output: OutputFormat;
 }
 
+const vmNameDefault = 'web1';
+const imageDefault = 'memcached';
 const memoryBytesDefault = 256 << 20;
 
 export const startCommand: CommandModule<object, StartArguments> = {
-  command: 'start',
+  command: 'start [vm]',
   describe: 'Start a protected VM',
   builder: (yargs) =>
     withOutputOption(yargs)
-      .option('name', { type: 'string', default: 'web1', describe: 'Name of the VM' })
-      .option('image', { type: 'string', default: 'memcached', describe: 'Guest image, see "image list"' })
+      .positional('vm', { type: 'string', describe: 'Its name; one that has ended boots afresh' })
+      .option('name', { type: 'string', conflicts: 'vm', describe: 'The same; web1 unless given' })
+      .option('image', { type: 'string', describe: 'Guest image, see "image list"; memcached unless given' })
       .option('kernel', { type: 'string', describe: 'A kernel of your own, instead of an image' })
       .option('initrd', { type: 'string', describe: 'Its initial file system', implies: 'kernel' })
       .option('append', { type: 'string', describe: 'Words for its command line', implies: 'kernel' })
@@ -37,24 +41,38 @@ export const startCommand: CommandModule<object, StartArguments> = {
       .option('timeout', { type: 'number', default: 120, describe: 'Seconds until PROTECTED at most' })
       .example('$0 start --replicas 3', 'the demo: memcached that outlives its host')
       .example('$0 start --name db1 --image redis --memory 512M', 'another guest beside it')
+      .example('$0 start web1', 'afresh, after all of it has ended')
       .example('$0 start --kernel vmlinuz --initrd initrd.img', 'a guest of your own'),
   handler: async (given) => {
-    const { name, replicas, timeout, output } = given;
-    const wanted = given.memory === undefined ? undefined : parseMemory(given.memory);
+    const name = given.vm ?? given.name ?? vmNameDefault;
     const status = await interruptible((signal) =>
-      withProgress(`Starting ${name}`, async (report) => {
-        const image = await findGuest(given, report);
-        const memoryBytes = wanted ?? Math.max(memoryBytesDefault, image.memoryBytesMin);
-        return startVm({ name, image, replicas, memoryBytes, timeoutMs: timeout * 1000 }, report, signal);
-      }),
+      withProgress(`Starting ${name}`, (report) => start(name, given, report, signal)),
     );
-    printDocument(output, statusDocument(status), () => `${renderStatus(status)}\n\n${hints(status)}`);
+    printDocument(given.output, statusDocument(status), () => `${renderStatus(status)}\n\n${hints(status)}`);
   },
 };
 
+async function start(
+  name: string,
+  given: StartArguments,
+  report: (text: string) => void,
+  signal: AbortSignal,
+): Promise<VmStatus> {
+  const timeoutMs = given.timeout * 1000;
+  const asItWas = [given.image, given.kernel, given.memory].every((option) => option === undefined);
+  if (given.vm !== undefined && asItWas && vmHasEnded(name)) {
+    report("nothing of it runs: it boots afresh, and what was in its guest's memory is lost");
+    return restartVm(name, timeoutMs, report, signal);
+  }
+  const wanted = given.memory === undefined ? undefined : parseMemory(given.memory);
+  const image = await findGuest(given, report);
+  const memoryBytes = wanted ?? Math.max(memoryBytesDefault, image.memoryBytesMin);
+  return startVm({ name, image, replicas: given.replicas, memoryBytes, timeoutMs }, report, signal);
+}
+
 /** The kernel that was given, or the image by its name, built first if it is not there yet. */
 async function findGuest(
-  { image, kernel, initrd, append }: StartArguments,
+  { image = imageDefault, kernel, initrd, append }: StartArguments,
   report: (text: string) => void,
 ): Promise<Image> {
   if (kernel !== undefined)

@@ -1,0 +1,298 @@
+/**
+ * Starts whole VMs on this machine. Guarantee: a start that fails leaves nothing behind, unless it only took too long:
+ * then the VM stays, to be looked at.
+ */
+import { randomBytes } from 'node:crypto';
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { agentMark, agentRuns, startAgent } from './agent-process.ts';
+import { BrokenEnvironmentError, GaiaError } from './core/errors.ts';
+import { toReplicaId } from './core/ids.ts';
+import { Bridge } from './io/bridge.ts';
+import { processRuns, readPid } from './io/process.ts';
+import { selfCommand } from './io/project-folder.ts';
+import { requireQemu } from './io/qemu/installed.ts';
+import { endProcesses, stopVm } from './vm-manager.ts';
+import {
+  qemuMark,
+  readVmPlan,
+  replicaFiles,
+  stoppingFile,
+  vmNamePattern,
+  vmPlanFile,
+  type GuestPlan,
+  type VmPlan,
+} from './vm-plan.ts';
+import { vmStatus, type VmStatus } from './vm-status.ts';
+
+const pollMs = 50;
+/** sun_path of a Unix socket, without its final NUL. */
+const socketPathBytesMax = 107;
+/** What agents and QEMUs need beside guest memory: measured 3 x 75 MiB and 2 x 130 MiB, and room to breathe. */
+const overheadBytes = 600 << 20;
+const replicaNames = ['alpha', 'beta', 'gamma'] as const;
+/** Both guests' power-on clock: any fixed instant does, so that they are equal. */
+const secondsOf = (date: Date): string => date.toISOString().slice(0, 19);
+
+/** What a guest is started from; see images/. */
+export interface GuestImage {
+  readonly name: string;
+  readonly kernel: string | null;
+  readonly initrd: string | null;
+  readonly kernelArguments: readonly string[];
+  readonly readyMarker: string | null;
+  readonly port: number | null;
+  readonly memoryBytesMin: number;
+}
+
+export interface StartOptions {
+  readonly name: string;
+  readonly image: GuestImage;
+  readonly replicas: number;
+  readonly memoryBytes: number;
+  /** How long until PROTECTED at most. */
+  readonly timeoutMs: number;
+}
+
+export class StartTimeoutError extends GaiaError {
+  constructor(name: string, timeoutMs: number, protection: string, logs: string) {
+    super(
+      'GAIA_START_TIMEOUT',
+      `VM ${name} is ${protection} after ${timeoutMs / 1000} s instead of PROTECTED: see ${logs}`,
+    );
+  }
+}
+
+/** Starts a VM and waits until it is PROTECTED. `report` hears what is waited for. */
+export async function startVm(
+  options: StartOptions,
+  report: (text: string) => void,
+  signal?: AbortSignal,
+): Promise<VmStatus> {
+  refuseStart(options);
+  refuseMachine(options.name, options.memoryBytes);
+  const qemu = await requireQemu();
+  report('making the bridge');
+  const bridge = await Bridge.create();
+  try {
+    writePlan(makePlan(options, qemu.file, bridge));
+  } catch (error) {
+    rmSync(vmPlanFile(options.name), { force: true });
+    await bridge.remove();
+    throw error;
+  }
+  return launch(options, report, signal);
+}
+
+/** A VM that is there, but of which nothing runs: its agents have all ended, or the machine was started anew. */
+export function vmHasEnded(name: string): boolean {
+  if (!existsSync(vmPlanFile(name))) return false;
+  return !readVmPlan(name).replicas.some((replica) => {
+    const { qemuPidFile } = replicaFiles(name, replica.name);
+    return agentRuns(name, replica.name) || processRuns(readPid(qemuPidFile), qemuMark(name, replica.name));
+  });
+}
+
+/** Boots a VM that has ended afresh, from what it was made of. What was in its guest's memory is lost. */
+export async function restartVm(
+  name: string,
+  timeoutMs: number,
+  report: (text: string) => void,
+  signal?: AbortSignal,
+): Promise<VmStatus> {
+  const plan = readVmPlan(name);
+  refuseMachine(name, plan.guest.memoryBytes);
+  const qemu = await requireQemu();
+  report('clearing away what is left of it');
+  await endProcesses(plan);
+  for (const replica of plan.replicas)
+    rmSync(replicaFiles(name, replica.name).logFolder, { recursive: true, force: true });
+  const bridge = await Bridge.create();
+  writePlan({
+    ...plan,
+    clusterId: newClusterId(),
+    qemu: qemu.file,
+    ...placed(bridge),
+    guest: { ...plan.guest, rtcBase: secondsOf(new Date()) },
+  });
+  rmSync(stoppingFile(name), { force: true });
+  return launch({ name, timeoutMs }, report, signal);
+}
+
+function writePlan(plan: VmPlan): void {
+  const file = vmPlanFile(plan.name);
+  mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
+  writeFileSync(file, `${JSON.stringify(plan, undefined, 2)}\n`, { mode: 0o600 });
+}
+
+async function launch(
+  options: Pick<StartOptions, 'name' | 'timeoutMs'>,
+  report: (text: string) => void,
+  signal?: AbortSignal,
+): Promise<VmStatus> {
+  const { name } = options;
+  try {
+    for (const replica of readVmPlan(name).replicas) startAgent(name, replica.name);
+    return await untilProtected(options, report, signal);
+  } catch (error) {
+    if (!(error instanceof StartTimeoutError)) await stopVm(name);
+    throw error;
+  }
+}
+
+function refuseStart({ name, replicas, image, memoryBytes }: StartOptions): void {
+  if (!vmNamePattern.test(name))
+    throw new GaiaError(
+      'GAIA_VM_NAME',
+      `"${name}" cannot name a VM: use up to 32 lower-case letters, digits and hyphens, a letter first`,
+    );
+  if (vmHasEnded(name))
+    throw new GaiaError(
+      'GAIA_VM_EXISTS',
+      `VM ${name} exists already, but nothing of it runs: "${selfCommand()} start ${name}" boots it afresh, without other options; "${selfCommand()} stop ${name}" removes it`,
+    );
+  if (existsSync(vmPlanFile(name)))
+    throw new GaiaError(
+      'GAIA_VM_EXISTS',
+      `VM ${name} exists already: choose another --name, or stop it first`,
+    );
+  if (image.kernel === null)
+    throw new GaiaError(
+      'GAIA_IMAGE_DISK',
+      `Image ${image.name} boots from a disk, which cannot be replicated yet: choose one with a kernel`,
+    );
+  if (replicas !== 3)
+    throw new GaiaError('GAIA_REPLICAS', `${replicas} replicas are not possible: give --replicas 3`);
+  if (memoryBytes < image.memoryBytesMin)
+    throw new GaiaError(
+      'GAIA_GUEST_MEMORY',
+      `Image ${image.name} needs ${image.memoryBytesMin / 2 ** 20} MiB of memory, not ${memoryBytes / 2 ** 20} MiB`,
+    );
+}
+
+/** What every agent would stumble over is said once, before anything is made. */
+function refuseMachine(name: string, memoryBytes: number): void {
+  const neededBytes = 2 * memoryBytes + overheadBytes;
+  const availableBytes = memoryAvailableBytes();
+  if (availableBytes < neededBytes)
+    throw new GaiaError(
+      'GAIA_HOST_MEMORY',
+      `Two guests of ${mebibytes(memoryBytes)} and their agents need ${mebibytes(neededBytes)} of memory, and ${mebibytes(availableBytes)} are available here: give less --memory, or free some`,
+    );
+  try {
+    closeSync(openSync('/dev/net/tun', 'r+'));
+  } catch (error) {
+    throw new BrokenEnvironmentError(
+      'GAIA_TUN',
+      `/dev/net/tun cannot be opened (${(error as NodeJS.ErrnoException).code ?? 'unknown error'}), and guests have no network without it`,
+      `${selfCommand()} check`,
+      { cause: error },
+    );
+  }
+  for (const replica of replicaNames) {
+    const { portSocket } = replicaFiles(name, replica);
+    if (Buffer.byteLength(portSocket) > socketPathBytesMax)
+      throw new GaiaError(
+        'GAIA_SOCKET_PATH',
+        `The socket path ${portSocket} has ${Buffer.byteLength(portSocket)} bytes, and Linux allows ${socketPathBytesMax}: choose a shorter GAIA_ROOT or --name`,
+      );
+  }
+}
+
+function memoryAvailableBytes(): number {
+  const match = /^MemAvailable: *(\d+) kB$/m.exec(readFileSync('/proc/meminfo', 'utf8'));
+  return match === null ? Infinity : Number(match[1]) * 1024;
+}
+
+function mebibytes(bytes: number): string {
+  return `${Math.floor(bytes / 2 ** 20)} MiB`;
+}
+
+function newClusterId(): string {
+  return randomBytes(8).readBigUInt64LE().toString();
+}
+
+/** What of a plan depends on the number that the bridge got. */
+function placed(bridge: Bridge): Pick<VmPlan, 'replicas' | 'network'> {
+  return {
+    replicas: replicaNames.map((replica, index) => ({
+      id: toReplicaId(index),
+      name: replica,
+      executes: index < 2,
+      tap: `${bridge.name}${'abc'[index] ?? ''}`,
+    })),
+    network: {
+      bridge: bridge.name,
+      hostAddress: bridge.hostAddress,
+      guestAddress: bridge.guestAddress,
+    },
+  };
+}
+
+function makePlan({ name, image, memoryBytes }: StartOptions, qemu: string, bridge: Bridge): VmPlan {
+  const [a = 0, b = 0, c = 0] = randomBytes(3);
+  const hex = [a, b, c].map((byte) => byte.toString(16).padStart(2, '0')).join(':');
+  const guest: GuestPlan = {
+    image: image.name,
+    kernel: image.kernel,
+    initrd: image.initrd,
+    kernelArguments: image.kernelArguments,
+    readyMarker: image.readyMarker,
+    port: image.port,
+    machine: 'pc',
+    memoryBytes,
+    mac: `52:54:00:${hex}`,
+    rtcBase: secondsOf(new Date()),
+  };
+  return {
+    schema: 1,
+    name,
+    clusterId: newClusterId(),
+    mode: 'lockstep',
+    transport: 'shm',
+    durability: 'memory',
+    qemu,
+    guest,
+    ...placed(bridge),
+  };
+}
+
+async function untilProtected(
+  { name, timeoutMs }: Pick<StartOptions, 'name' | 'timeoutMs'>,
+  report: (text: string) => void,
+  signal?: AbortSignal,
+): Promise<VmStatus> {
+  const deadline = performance.now() + timeoutMs;
+  for (;;) {
+    signal?.throwIfAborted();
+    const status = await vmStatus(name);
+    if (status.protection === 'PROTECTED') return status;
+    report(status.reason);
+    refuseEndedAgent(status);
+    if (performance.now() > deadline)
+      throw new StartTimeoutError(
+        name,
+        timeoutMs,
+        status.protection,
+        replicaFiles(name, 'alpha').agentLogFile,
+      );
+    await delay(pollMs);
+  }
+}
+
+/** An agent that could not even begin says why on its last line. */
+function refuseEndedAgent({ name, replicas }: VmStatus): void {
+  for (const replica of replicas) {
+    const { agentPidFile, agentLogFile } = replicaFiles(name, replica.name);
+    const pid = readPid(agentPidFile);
+    if (pid === undefined || processRuns(pid, agentMark)) continue;
+    const failure = readFileSync(agentLogFile, 'utf8')
+      .split('\n')
+      .find((line) => line.includes('failed: '));
+    throw new GaiaError(
+      'GAIA_AGENT_ENDED',
+      `Agent ${replica.name} ended before VM ${name} was protected: ${failure?.split('failed: ')[1] ?? 'it left no reason'}`,
+    );
+  }
+}
