@@ -12,7 +12,7 @@ const pauseMs = 10;
 const connectTimeoutMs = 5000;
 
 /** One question in the protocol of the service, and how its answer begins. */
-export interface ProbeRequest {
+interface ProbeRequest {
   readonly text: string;
   readonly answerBegins: string;
 }

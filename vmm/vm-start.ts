@@ -268,7 +268,7 @@ async function untilProtected(
     signal?.throwIfAborted();
     const status = await vmStatus(name);
     if (status.protection === 'PROTECTED') return status;
-    report(status.reason);
+    report(status.doing ?? status.reason);
     refuseEndedAgent(status);
     if (performance.now() > deadline)
       throw new StartTimeoutError(

@@ -93,7 +93,7 @@ function summarize(plan: VmPlan, replicas: readonly ReplicaStatus[]): VmStatus {
 function newestFailover(plan: VmPlan, answers: readonly AgentStatus[]): VmFailover | null {
   const newest = answers
     .flatMap(({ failover }): Failover[] => (failover === null ? [] : [failover]))
-    .sort((a, b) => b.term - a.term)[0];
+    .sort((a, b) => b.time.localeCompare(a.time))[0];
   if (newest === undefined) return null;
   const { time, from, to, gapMs } = newest;
   return { time, from: nameOf(plan, from), to: nameOf(plan, to), gapMs };

@@ -86,13 +86,25 @@ export class TestVm {
 
   /** What the command printed; throws unless it ended with "done", "degraded" or "no quorum". */
   async #gaiaVm(...words: string[]): Promise<string> {
+    const result = await this.command(...words);
+    if (![0, 3, 4].includes(result.exitCode))
+      throw new Error(`gaia-vm ${words.join(' ')} ended with ${result.exitCode}: ${result.stderr}`);
+    return result.stdout;
+  }
+
+  /** Any call of the command line, however it ends. */
+  async command(...words: string[]): Promise<CommandResult> {
     const entry = join(projectFolder(), 'dist/cli/gaia-vm.js');
     const [command, args] = this.#namespace.inside(process.execPath, [entry, ...words]);
     const result = await execa(command, args, { env: { GAIA_ROOT: this.#root }, reject: false });
-    if (result.exitCode !== 0 && result.exitCode !== 3 && result.exitCode !== 4)
-      throw new Error(`gaia-vm ${words.join(' ')} ended with ${result.exitCode ?? -1}: ${result.stderr}`);
-    return result.stdout;
+    return { exitCode: result.exitCode ?? -1, stdout: result.stdout, stderr: result.stderr };
   }
+}
+
+interface CommandResult {
+  readonly exitCode: number;
+  readonly stdout: string;
+  readonly stderr: string;
 }
 
 interface SmallDisk {
