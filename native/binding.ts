@@ -106,11 +106,16 @@ function projectFolder(): string {
 
 let loaded: NativeBinding | undefined;
 
-/** Loads the addon once. GAIA_NATIVE_BUILD names another build folder (the sanitizer build, in tests). */
+/** Where the addon lies once it is built. GAIA_NATIVE_BUILD names another folder (the sanitizer build, in tests). */
+export function addonFile(): string {
+  const build = process.env['GAIA_NATIVE_BUILD'] ?? join(projectFolder(), 'native/build/Release');
+  return join(build, 'gaia_native.node');
+}
+
+/** Loads the addon once. */
 export function native(): NativeBinding {
   if (loaded === undefined) {
-    const build = process.env['GAIA_NATIVE_BUILD'] ?? join(projectFolder(), 'native/build/Release');
-    const file = join(build, 'gaia_native.node');
+    const file = addonFile();
     if (!existsSync(file)) throw new Error(`No native addon at ${file}: run "node cli/setup.mjs addon"`);
     loaded = require(file) as NativeBinding;
   }

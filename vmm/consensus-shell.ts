@@ -6,6 +6,7 @@
 import { native } from '../native/binding.ts';
 import { crc32cWith } from './core/falcon/crc32c.ts';
 import { IntakeResult } from './core/falcon/intake.ts';
+import type { RegionRequest } from './core/falcon/read-region.ts';
 import { recordMemory } from './core/falcon/record.ts';
 import { FalconReplica } from './core/falcon/replica.ts';
 import { DEFAULT_LOG_LIMITS, DEFAULT_TIMES, type FalconTimes } from './core/falcon/settings.ts';
@@ -13,6 +14,7 @@ import { ACK_BYTES, HEARTBEAT_BYTES } from './core/falcon/signal.ts';
 import type { LogIndex, ReplicaId, Term } from './core/ids.ts';
 import type { HardStateFile } from './io/hard-state-file.ts';
 import { MailKind } from './io/mail.ts';
+import { RingHarmedError, type RingConsumer } from './io/ring.ts';
 import type { RegionReader, RegionWriter, Transport, TransportPeer } from './io/transport/transport.ts';
 
 /** Records taken or shipped in one pass at most, so that no input waits for a long backlog. */
@@ -48,6 +50,7 @@ export class ConsensusShell {
   readonly #block = recordMemory(new Uint8Array(64));
   readonly #attached = new Map<ReplicaId, AttachedRegion>();
   #region: OpenRegion | undefined;
+  #regionWanted: RegionRequest | undefined;
 
   constructor(
     self: ReplicaId,
@@ -97,10 +100,14 @@ export class ConsensusShell {
     const { falcon } = this;
     const region = this.#region;
     if (region === undefined || !falcon.regionIsOpen(region.writer, region.term)) return false;
+    if (region.reader.failed) {
+      falcon.regionBroken();
+      return true;
+    }
     falcon.readHeartbeat(region.writer, region.reader.heartbeat, 0);
     const { records } = region.reader;
     let taken = 0;
-    while (taken < recordsPerPassMax && records.next()) {
+    while (taken < recordsPerPassMax && this.#findRecord(records)) {
       const result = falcon.receiveRecord(records.data, records.offset, records.length);
       if (result === IntakeResult.noRoom || result === IntakeResult.stale) break;
       records.consume();
@@ -113,6 +120,17 @@ export class ConsensusShell {
     return taken > 0;
   }
 
+  /** Where a transport lost bytes, what follows makes no sense: a fresh region is asked for. */
+  #findRecord(records: RingConsumer): boolean {
+    try {
+      return records.next();
+    } catch (error) {
+      if (!(error instanceof RingHarmedError)) throw error;
+      this.falcon.regionBroken();
+      return false;
+    }
+  }
+
   /** Carries out what the core asks for. True when something left. */
   carryOut(): boolean {
     const { falcon } = this;
@@ -122,14 +140,8 @@ export class ConsensusShell {
       falcon.hardStatePersisted();
       worked = true;
     }
-    for (
-      let request = falcon.takeRegionRequest();
-      request !== undefined;
-      request = falcon.takeRegionRequest()
-    ) {
-      this.#openRegion(request.writer, request.term);
-      worked = true;
-    }
+    this.#regionWanted = falcon.takeRegionRequest() ?? this.#regionWanted;
+    if (this.#regionWanted !== undefined) worked = this.#openRegion(this.#regionWanted) || worked;
     for (let message = falcon.takeMessage(); message !== undefined; message = falcon.takeMessage()) {
       this.#transport.peer(message.to)?.send(MailKind.falcon, message.bytes);
       worked = true;
@@ -140,14 +152,17 @@ export class ConsensusShell {
     return worked;
   }
 
-  #openRegion(writer: ReplicaId, term: Term): void {
+  /** False: its writer is not connected now, so the request stands until it is, or another replaces it. */
+  #openRegion({ writer, term }: RegionRequest): boolean {
     this.#region?.reader.close();
     this.#region = undefined;
     const peer = this.#transport.peer(writer);
-    if (peer === undefined) return;
+    if (peer === undefined) return false;
+    this.#regionWanted = undefined;
     const reader = peer.openRegion();
     this.#region = { writer, term, reader };
     this.falcon.regionOpened(writer, term, reader.key);
+    return true;
   }
 
   /** The peer's region, attached anew when the core knows a newer one. */

@@ -5,6 +5,7 @@ export const debianPackages = [
   { name: 'build-essential', why: 'compilers for QEMU and the addon' },
   { name: 'cmake', why: 'builds the addon' },
   { name: 'librust-blake3-dev', why: "BLAKE3's C and assembly sources, compiled into the addon" },
+  { name: 'libfabric-dev', why: 'the transport between machines, over TCP or RDMA' },
   { name: 'dpkg-dev', why: "unpacks QEMU's source package" },
   { name: 'patch', why: 'applies qemu-patches/series' },
   { name: 'ninja-build', why: 'builds QEMU' },

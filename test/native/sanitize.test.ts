@@ -73,8 +73,20 @@ describe('the addon under AddressSanitizer and UndefinedBehaviorSanitizer', () =
     'passes every other test of this folder',
     () => {
       const vitest = join(repository, 'node_modules/vitest/vitest.mjs');
-      const left = ['sanitize', 'build'].map((name) => `--exclude=test/native/${name}.test.ts`);
+      const left = ['sanitize', 'build', 'transport'].map((name) => `--exclude=test/native/${name}.test.ts`);
       const ended = sanitized([vitest, 'run', '--project', 'native', ...left], 'detect_leaks=0');
+      expect(ended.output).not.toMatch(/Sanitizer|runtime error/);
+      expect(ended).toMatchObject({ status: 0 });
+    },
+    limitMs,
+  );
+
+  it(
+    'carries consensus over a fabric',
+    () => {
+      const vitest = join(repository, 'node_modules/vitest/vitest.mjs');
+      const args = [vitest, 'run', '--project', 'native', 'test/native/transport.test.ts', '-t', 'fabric'];
+      const ended = sanitized(args, 'detect_leaks=0');
       expect(ended.output).not.toMatch(/Sanitizer|runtime error/);
       expect(ended).toMatchObject({ status: 0 });
     },

@@ -67,6 +67,7 @@ class ShmRegionReader implements RegionReader {
   readonly key: Uint8Array;
   readonly heartbeat: Uint8Array;
   readonly records: RingConsumer;
+  readonly failed = false;
   readonly #memory: OwnMemory;
 
   constructor(serial: number, writerWords: Uint32Array) {
@@ -297,6 +298,10 @@ export class ShmTransport implements Transport {
 
   takeGone(): ReplicaId | undefined {
     return this.#gone.shift();
+  }
+
+  failureOf(id: ReplicaId): string | undefined {
+    return this.#ended.has(id) ? 'its process has ended' : undefined;
   }
 
   close(): void {

@@ -27,7 +27,7 @@ export type PeerCard = Readonly<Record<string, unknown>>;
 export class TransportError extends GaiaError {}
 
 /** Messages of one peer. */
-interface MessageReader {
+export interface MessageReader {
   /** Finds the oldest message that was not consumed. False: there is none now. */
   next(): boolean;
   /** Kind of the message found. */
@@ -43,7 +43,10 @@ export interface RegionReader {
   readonly key: Uint8Array;
   /** The newest heartbeat, `signalBytesMax` bytes; may be torn. */
   readonly heartbeat: Uint8Array;
+  /** May throw `RingHarmedError` where a transport lost something: then a fresh region is needed. */
   readonly records: RingConsumer;
+  /** The session with the writer has ended: nothing more arrives. */
+  readonly failed: boolean;
   /** From now on nothing that the writer puts can be seen. */
   close(): void;
 }
@@ -103,5 +106,7 @@ export interface Transport {
   endWait(isReadable: (fd: number) => boolean): void;
   /** A peer whose process has ended, or that can no longer be reached in this session; each is told once. */
   takeGone(): ReplicaId | undefined;
+  /** What ended the newest session with this peer, for people; undefined: nothing worth telling. */
+  failureOf(id: ReplicaId): string | undefined;
   close(): void;
 }
