@@ -26,7 +26,8 @@ import { PortLostError, type GuestPort } from './io/qemu/port.ts';
 import { FingerprintCheck } from './fingerprint-check.ts';
 import { Tap } from './io/tap.ts';
 import type { Transport, TransportPeer } from './io/transport/transport.ts';
-import { StateReceiver, StateSender } from './state-transfer.ts';
+import { StateReceiver } from './transfer/state-receiver.ts';
+import { StateSender } from './transfer/state-sender.ts';
 import { Verifier } from './verifier.ts';
 import { replicaFiles, type VmPlan } from './vm-plan.ts';
 
@@ -69,6 +70,8 @@ export class ReplicaEngine {
   /** Of the guest that the transfer under way goes to. */
   #receiverIncarnation = 0;
   #transferBeganUs = 0;
+  /** In a transfer: since when the guest stands for it. */
+  #standsSinceUs = 0;
   #transferProgressUs = 0;
   /** While it serves: since when nobody else has executed; Infinity: somebody does. */
   #aloneSinceUs = Infinity;
@@ -418,7 +421,7 @@ export class ReplicaEngine {
 
   #applyCommitted(executor: GuestExecutor): boolean {
     const verifier = this.#verifier;
-    if (verifier === undefined || verifier.busy || this.#sender !== undefined) return false;
+    if (verifier === undefined || verifier.busy || this.#sender?.index !== undefined) return false;
     const { falcon } = this.consensus;
     const index = executor.nextCommitted();
     if (index === 0) return false;
@@ -436,6 +439,7 @@ export class ReplicaEngine {
     this.#framesSinceVerification = 0;
     const partner = this.#partner();
     const fingerprint = this.#fingerprints?.take();
+    this.#sender?.addDirty(executor.port.dirtyBitmap);
     if (partner === undefined || fingerprint === undefined) return;
     this.#verifier?.addDirty(executor.port.dirtyBitmap);
     if (this.consensus.falcon.role === 'leader') {
@@ -454,7 +458,9 @@ export class ReplicaEngine {
     executor.passOver(index);
     this.#comparison = { term: this.consensus.falcon.term, sinceUs: this.#nowUs };
     this.#fingerprints?.abandon();
-    if (partner !== undefined) verifier.begin(index, partner, this.consensus.falcon.role === 'leader');
+    if (partner === undefined) return;
+    verifier.begin(index, partner, this.consensus.falcon.role === 'leader');
+    this.#sender?.addDirty(executor.port.dirtyBitmap);
   }
 
   /** The other executing member, as the log has it. */
@@ -494,12 +500,13 @@ export class ReplicaEngine {
       this.#tellFailover(nowUs);
       return true;
     }
-    if (this.#sender !== undefined) return this.#sendState();
+    const sent = this.#sendState();
+    if (this.#sender?.index !== undefined) return sent;
     this.#watchPartner(nowUs);
-    if (this.#verifier?.busy === true) return false;
-    if (!level) return this.#proposeAhead(executor, nowUs);
-    if (falcon.log.lastIndex !== falcon.commitIndex) return false;
-    return this.#beginTransfer(executor) || this.#proposeNext(executor, nowUs);
+    if (this.#verifier?.busy === true) return sent;
+    if (!level) return this.#proposeAhead(executor, nowUs) || sent;
+    if (falcon.log.lastIndex !== falcon.commitIndex) return sent;
+    return this.#moveTransfer(executor) || this.#proposeNext(executor, nowUs) || sent;
   }
 
   /** How long nobody served, as far as this replica can tell: since it last heard of the leader before it. */
@@ -524,17 +531,27 @@ export class ReplicaEngine {
     else if (this.#aloneSinceUs === Infinity) this.#aloneSinceUs = nowUs;
   }
 
+  /** A part of the transfer under way. From the sender's index on the guest stands until the peer has loaded. */
   #sendState(): boolean {
     const sender = this.#sender;
     if (sender === undefined) return false;
-    if (!sender.sent && sender.pump()) {
+    if (sender.pump()) {
       this.#transferProgressUs = this.#nowUs;
       return true;
     }
-    // It stands until the peer has loaded: only then do both go on from the same state.
-    if (this.#nowUs - this.#transferProgressUs < transferStallUs) return false;
+    if (sender.wantsNextPass || this.#nowUs - this.#transferProgressUs < transferStallUs) return false;
     this.#event('transfer-given-up', `${this.#name(sender.peer.id)} takes no state for 3 s`, {});
     this.#sender = undefined;
+    return true;
+  }
+
+  /** The guest stands and all of the log is executed: what a transfer begins, and goes on with, then. */
+  #moveTransfer(executor: GuestExecutor): boolean {
+    const sender = this.#sender;
+    if (sender === undefined) return this.#beginTransfer(executor);
+    if (!sender.wantsNextPass) return false;
+    sender.nextPass(executor.appliedIndex);
+    this.#standsSinceUs = this.#nowUs;
     return true;
   }
 
@@ -545,7 +562,7 @@ export class ReplicaEngine {
       if (this.#executesInLog(replica)) continue; // It leaves the set first.
       this.#stateWanted.delete(replica);
       if (peer === undefined) continue;
-      this.#sender = new StateSender(peer, executor.port, executor.appliedIndex);
+      this.#sender = new StateSender(peer, executor.port);
       this.#receiverIncarnation = incarnation;
       this.#transferBeganUs = this.#nowUs;
       this.#transferProgressUs = this.#nowUs;
@@ -563,11 +580,12 @@ export class ReplicaEngine {
     if (sender?.peer.id !== replica || sender.index !== index) return;
     this.#sender = undefined;
     this.#stateWanted.delete(replica);
-    const pauseMs = Math.round((this.#nowUs - this.#transferBeganUs) / 1000);
+    const pauseMs = Math.round((this.#nowUs - this.#standsSinceUs) / 1000);
+    const tookMs = Math.round((this.#nowUs - this.#transferBeganUs) / 1000);
     this.#event(
       'state-sent',
-      `State of record ${index} sent to ${this.#name(replica)}: ${(sender.sentBytes / 1e6).toFixed(1)} MB, the guest stood for ${pauseMs} ms`,
-      { index, bytes: sender.sentBytes, pauseMs },
+      `State of record ${index} sent to ${this.#name(replica)}: ${(sender.sentBytes / 1e6).toFixed(1)} MB in ${tookMs} ms, for ${pauseMs} ms of which the guest stood`,
+      { index, bytes: sender.sentBytes, tookMs, pauseMs },
     );
     this.#addExecutor(replica);
   }
@@ -631,7 +649,9 @@ export class ReplicaEngine {
     if (executor.stands || log.lastIndex !== executor.appliedIndex + 1 || !executor.port.ingress.hasEntry)
       return false;
     // What needs a standing guest comes first.
-    if (this.#stateWanted.size > 0 || this.#checkDue(executor, true) !== undefined) return false;
+    const sender = this.#sender;
+    const transferDue = sender === undefined ? this.#stateWanted.size > 0 : sender.wantsNextPass;
+    if (transferDue || this.#checkDue(executor, true) !== undefined) return false;
     if (this.#leadsTooFar(executor)) return false;
     const sliceNs = this.#pacemaker.sliceNs(nowUs * 1000, runningUntilNs, false, true);
     return sliceNs !== 0 && this.#proposeRound(executor, runningUntilNs + sliceNs);

@@ -5,7 +5,7 @@ import { NetworkNamespace } from '../framework/network-namespace.ts';
 import { leaderOf, signalReplica, TestVm } from '../framework/test-vm.ts';
 import { workloads } from '../framework/workload.ts';
 
-const kills = 1;
+const kills = process.env['GAIA_SOAK'] === undefined ? 3 : 20;
 const whyImpossible = NetworkNamespace.whyImpossible();
 
 describe.skipIf(whyImpossible !== undefined)(`leaders die (${whyImpossible ?? 'real guests'})`, () => {

@@ -14,7 +14,9 @@ export const MailKind = {
   hashes: 6,
   /** Backup to leader: a fresh guest waits for its state. u64 incarnation. */
   stateWanted: 7,
-  /** Leader to backup: state follows, of this round. u64 index, u64 virtual ns. */
+  /** Leader to backup: pages follow, while its guest runs on. */
+  stateAhead: 14,
+  /** Leader to backup: the rest follows, as it is after a record. u64 index, virtual ns, deliver tail and head. */
   stateBegin: 8,
   /** Leader to backup: u64 block, u64 first page, page contents. */
   statePages: 9,
