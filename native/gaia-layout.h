@@ -31,7 +31,7 @@
 #include <stdint.h>
 
 #define GAIA_MAGIC 0x41494147u /* "GAIA" in little-endian order */
-#define GAIA_VERSION 1u
+#define GAIA_VERSION 2u
 
 #define GAIA_PAGE_BYTES 4096u
 #define GAIA_BLOCKS_MAX 64u
@@ -41,46 +41,66 @@
 /* Largest frame: 64 KiB of segmented payload, Ethernet and virtio-net headers. */
 #define GAIA_FRAME_BYTES_MAX 69632u
 #define GAIA_TEXT_BYTES 192u
+/* Most bytes of one serial entry, and of what waits for the guest's UART. */
+#define GAIA_SERIAL_BYTES_MAX 4096u
 
 enum gaia_ring_index {
     GAIA_RING_INGRESS = 0, /* QEMU to agent: frames read from the tap */
-    GAIA_RING_DELIVER = 1, /* agent to QEMU: agreed frames for the guest */
-    GAIA_RING_HOLD = 2,    /* QEMU to agent and back: frames the guest sent */
+    GAIA_RING_DELIVER = 1, /* agent to QEMU: agreed frames and other inputs for the guest */
+    GAIA_RING_HOLD = 2,    /* QEMU to agent and back: what the guest sent */
     GAIA_RING_COUNT = 3,
 };
 
+/* The low 16 bits of an entry's kind. */
 enum gaia_entry_kind {
     GAIA_ENTRY_PAD = 0,
-    GAIA_ENTRY_FRAME = 1,
+    GAIA_ENTRY_FRAME = 1,  /* bits 16..31: how many bytes of virtio-net header it begins with */
+    GAIA_ENTRY_POWER = 2,  /* deliver: the power button is pressed; no payload */
+    GAIA_ENTRY_RESET = 3,  /* deliver: the machine is reset; no payload */
+    GAIA_ENTRY_SERIAL = 4, /* bytes to or from the serial line that the port holds */
+    GAIA_ENTRY_LINK = 5,   /* deliver: one byte, 0 the cable is out, 1 it is in */
 };
+#define GAIA_KIND_MASK 0xffffu
+#define GAIA_KIND_HEADER_SHIFT 16u
 
 enum gaia_message_type {
     GAIA_MSG_HELLO = 1,      /* a0 area bytes, a1 blocks, a2 QEMU pid; fds: area, doorbell, one per block */
     GAIA_MSG_WELCOME = 2,    /* the agent claims the guest; dirty logging starts */
-    GAIA_MSG_RUN = 3,        /* a0 virtual ns to stop at (0: run on), a1 deliver head, a2 round, a3 flags */
+    GAIA_MSG_RUN = 3,        /* a0 virtual ns to stop at (0: run on), a1 deliver head, a2 round, a3 flags,
+                                a4 ns of real time it may last (0: any), a5 ns that count as idle (0: QEMU's) */
     GAIA_MSG_PAUSE = 4,      /* stop as vm_stop does, all device work done; answers as RUN does */
     GAIA_MSG_COLLECT = 5,    /* dirty bitmap into the area and cleared; answer: a0 dirty pages */
     GAIA_MSG_SAVE = 6,       /* device state into the area; answer: a0 bytes, a1 CRC32C */
-    GAIA_MSG_LOAD = 7,       /* a0 bytes, a1 CRC32C of the device state in the area */
+    GAIA_MSG_LOAD = 7,       /* a0 bytes, a1 CRC32C of the device state in the area, a2 flags */
     GAIA_MSG_INVALIDATE = 8, /* drop translations of the pages set in the apply bitmap; answer: a0 pages */
-    GAIA_MSG_RELEASE = 9,    /* a0 hold position up to which frames go to the tap; answer: a0 tail, a1 sent */
-    GAIA_MSG_DROP = 10,      /* a0 hold position up to which frames are forgotten; answer: a0 tail */
+    GAIA_MSG_RELEASE = 9,    /* a0 hold position up to which output leaves; answer: a0 tail, a1 frames sent,
+                                a2 1 when the lease has ended */
+    GAIA_MSG_DROP = 10,      /* a0 hold position up to which output is forgotten; answer: a0 tail */
     GAIA_MSG_INGRESS = 11,   /* a0: 0 discard what the tap reads, 1 divert it to the ingress ring */
     GAIA_MSG_QUIT = 12,      /* end QEMU in good order */
+    GAIA_MSG_STOP = 13,      /* end the running round now, lightly; answers as RUN does */
+    GAIA_MSG_RESET = 14,     /* reset the standing machine */
 };
 
 /* a3 of GAIA_MSG_RUN */
-#define GAIA_RUN_RELEASE 1u /* frames of this round may go to the tap as the guest sends them */
+#define GAIA_RUN_RELEASE 1u    /* output of this round may leave as the guest sends it */
+#define GAIA_RUN_UNTIL_IDLE 2u /* end when all input is taken and the guest has gone quiet */
+
+/* a2 of GAIA_MSG_LOAD */
+#define GAIA_LOAD_KEEP_CODE 1u /* translations stay: the agent names every page it wrote with INVALIDATE */
 
 /* Answer to GAIA_MSG_RUN and GAIA_MSG_PAUSE: a0 virtual ns, a1 deliver tail,
  * a2 hold head, a3 reason, a4 1 when every vCPU is halted, a5 the round. */
 enum gaia_stop_reason {
-    GAIA_STOP_DEADLINE = 1, /* the virtual instant was reached */
-    GAIA_STOP_PAUSE = 2,    /* the agent asked for it */
-    GAIA_STOP_SHUTDOWN = 3, /* the guest powered itself off */
-    GAIA_STOP_RESET = 4,    /* the guest reset itself */
-    GAIA_STOP_PANIC = 5,    /* the guest or its emulation cannot go on */
-    GAIA_STOP_HOLD_FULL = 6 /* no room left to hold output */
+    GAIA_STOP_DEADLINE = 1,  /* the virtual instant was reached, or the real time is over */
+    GAIA_STOP_PAUSE = 2,     /* the agent asked for it */
+    GAIA_STOP_SHUTDOWN = 3,  /* the guest powered itself off: RESET or QUIT comes next */
+    GAIA_STOP_RESET = 4,     /* the guest reset itself: RESET comes next */
+    GAIA_STOP_PANIC = 5,     /* the guest or its emulation cannot go on */
+    GAIA_STOP_HOLD_FULL = 6, /* no room left to hold output: RELEASE or DROP, then RUN goes on */
+    GAIA_STOP_IDLE = 7,      /* all input is taken and the guest has gone quiet */
+    GAIA_STOP_IO_ERROR = 8,  /* a disk of the host failed; RUN tries again */
+    GAIA_STOP_FOREIGN = 9,   /* somebody other than the agent stopped the machine */
 };
 
 enum gaia_status {
@@ -129,7 +149,9 @@ struct gaia_area {
     uint64_t state_offset; /* device state */
     uint64_t state_bytes;
     uint64_t ingress_dropped; /* frames dropped as the ingress ring was full */
-    uint64_t hold_dropped;    /* frames dropped as the hold ring was full */
+    uint64_t hold_dropped;    /* output dropped as the hold ring was full; never, unless the NIC's queue grew */
+    uint64_t serial_dropped;  /* serial input that found no room */
+    uint64_t lease_end_ns;    /* written by the agent: output leaves only before this CLOCK_MONOTONIC instant */
 };
 
 #define GAIA_BLOCK_TABLE_OFFSET 4096u

@@ -15,7 +15,7 @@ import {
   roundReleasedIndex,
   roundUntilNs,
 } from './core/rounds/round-record.ts';
-import { entryKind } from './io/qemu/layout.ts';
+import { entryKind, stopReason } from './io/qemu/layout.ts';
 import type { GuestPort, Stopped } from './io/qemu/port.ts';
 import type { Tap } from './io/tap.ts';
 
@@ -134,6 +134,16 @@ export class GuestExecutor {
   }
 
   #roundEnded(stopped: Stopped): void {
+    if (stopped.reason === stopReason.holdFull) {
+      this.#makeRoom(stopped.holdHead);
+      this.port.run(this.#runningUntilNs, this.port.deliver.head, this.#running, this.#serving);
+      return;
+    }
+    if (stopped.reason !== stopReason.deadline) {
+      // Powered off, reset, broken: on both sides alike, and neither goes on from here.
+      this.port.quit();
+      return;
+    }
     this.#virtualNs = stopped.virtualNs;
     this.#idle = stopped.idle;
     if (!this.#serving) this.#held.push({ index: this.#running, holdHead: stopped.holdHead });
@@ -163,6 +173,19 @@ export class GuestExecutor {
     this.#runningSinceUs = this.#falcon.state.nowUs;
     this.#runningUntilNs = roundUntilNs(log.memory, payload);
     this.port.run(this.#runningUntilNs, this.port.deliver.head, index, this.#serving);
+  }
+
+  /** The round has stopped half-way as too much output is held. It goes on as if it had not: the instant is the same. */
+  #makeRoom(holdHead: number): void {
+    if (this.#serving) {
+      this.port.release(holdHead);
+      return;
+    }
+    // This replica is behind: what the leader has released since is in records not yet executed.
+    const { log, commitIndex } = this.#falcon;
+    const at = log.offsetAt(commitIndex);
+    if (recordType(log.memory, at) === RoundRecordType.round)
+      this.#dropReleased(roundReleasedIndex(log.memory, at + RECORD_HEADER_BYTES));
   }
 
   /** The record at `index` changes nothing in the guest. */

@@ -5,7 +5,7 @@ const etherTypeIpv4 = 0x0800;
 const frameBytes = 60;
 
 /** A neighbour that nobody else plays, so that its questions disturb no real connection. */
-const askerMac = [0x52, 0x54, 0x00, 0xaa, 0xaa, 0xaa];
+export const askerMac = [0x52, 0x54, 0x00, 0xaa, 0xaa, 0xaa];
 
 function addressOf(text: string): number[] {
   return text.split('.').map(Number);

@@ -56,7 +56,7 @@ export function differingPagesIn(bitmap: Uint32Array, left: GuestPort, right: Gu
 
 /** A copy of a guest's memory at one moment. */
 export class MemoryCopy {
-  readonly #blocks: readonly GuestBlock[];
+  #blocks: readonly GuestBlock[];
   readonly #copies: readonly Buffer[];
   readonly #bitmapWords: number;
 
@@ -64,6 +64,11 @@ export class MemoryCopy {
     this.#blocks = port.blocks;
     this.#copies = port.blocks.map((block) => Buffer.from(block.memory.slice(0)));
     this.#bitmapWords = port.dirtyBitmap.length;
+  }
+
+  /** The guest's memory is mapped anew, by another agent. */
+  follow(port: GuestPort): void {
+    this.#blocks = port.blocks;
   }
 
   /** The pages that changed since the copy was made or last renewed, as a bitmap; the copy is renewed. */

@@ -11,7 +11,7 @@ import { native } from '../../native/binding.ts';
 import { readUint64 } from '../../vmm/core/falcon/record.ts';
 import { requireQemu } from '../../vmm/io/qemu/installed.ts';
 import * as layout from '../../vmm/io/qemu/layout.ts';
-import { GuestPort, type Stopped } from '../../vmm/io/qemu/port.ts';
+import { GuestPort, type RoundLimits, type Stopped } from '../../vmm/io/qemu/port.ts';
 import { RingConsumer } from '../../vmm/io/ring.ts';
 import type { NetworkNamespace } from './network-namespace.ts';
 
@@ -62,6 +62,7 @@ export class PortGuest {
   readonly #killAtExit: () => void;
   #port: GuestPort | undefined;
   #hold: RingConsumer | undefined;
+  #outputPosition: Uint32Array | undefined;
   #virtualNs = 0;
   #rounds = 0;
 
@@ -139,21 +140,39 @@ export class PortGuest {
   }
 
   begin(untilNs: number, frames: readonly Uint8Array[] = [], release = false): void {
+    this.beginWithin({ untilVirtualNs: untilNs }, frames, release);
+  }
+
+  /** As `begin`, with limits of any kind. */
+  beginWithin(limits: RoundLimits, frames: readonly Uint8Array[] = [], release = false): void {
     const { deliver } = this.port;
-    for (const frame of frames) {
-      if (!deliver.push(layout.entryKind.frame, frame)) throw new Error('The deliver ring is full');
-    }
-    this.port.run(untilNs, deliver.head, ++this.#rounds, release);
+    for (const frame of frames) this.give(layout.entryKind.frame, frame);
+    this.port.runLimited(limits, deliver.head, ++this.#rounds, release);
+  }
+
+  runWithin(limits: RoundLimits, frames: readonly Uint8Array[] = [], release = false): Stopped {
+    this.beginWithin(limits, frames, release);
+    return this.awaitStopped();
+  }
+
+  /** Puts an input into the deliver ring; the next round takes it. */
+  give(kind: number, payload: Uint8Array = new Uint8Array()): void {
+    if (!this.port.deliver.push(kind, payload)) throw new Error('The deliver ring is full');
   }
 
   awaitStopped(): Stopped {
     for (;;) {
       this.#await(this.port.socketFd, 'ended a round');
-      const stopped = this.port.takeStopped();
-      if (stopped === undefined) continue;
-      this.#virtualNs = stopped.virtualNs;
-      return stopped;
+      const stopped = this.takeStopped();
+      if (stopped !== undefined) return stopped;
     }
+  }
+
+  /** The end of a round that QEMU has told already. */
+  takeStopped(): Stopped | undefined {
+    const stopped = this.port.takeStopped();
+    if (stopped !== undefined) this.#virtualNs = stopped.virtualNs;
+    return stopped;
   }
 
   /** Runs until the console shows `text`. */
@@ -210,13 +229,13 @@ export class PortGuest {
       this.#ringAt(layout.ringIndex.hold) + layout.ringHeaderBytes,
       words[layout.ringOffset.capacity / 4] ?? 0,
     );
-    const position = Uint32Array.of(Atomics.load(words, layout.ringOffset.head / 4));
-    return new RingConsumer(data, words, layout.ringOffset.head / 4, position, 0);
+    this.#outputPosition ??= Uint32Array.of(Atomics.load(words, layout.ringOffset.head / 4));
+    return new RingConsumer(data, words, layout.ringOffset.head / 4, this.#outputPosition, 0);
   }
 
   // Agents that come and go --------------------------------------------------------------------------
 
-  /** The agent dies: its socket closes, what it mapped stays readable here. */
+  /** The agent dies: its socket closes, and what it mapped is gone. */
   hangUp(): void {
     this.port.close();
   }
@@ -233,7 +252,10 @@ export class PortGuest {
 
   #greeted(socketFd: number): GuestPort {
     try {
-      return new GuestPort(socketFd);
+      this.#port = new GuestPort(socketFd);
+      // QEMU's area outlives its agents: what the guest sent to an earlier one is still to be read.
+      this.#hold = this.#outputReader();
+      return this.#port;
     } catch (error) {
       closeSync(socketFd);
       throw error;
@@ -253,9 +275,6 @@ export class PortGuest {
 
   #claim(port: GuestPort): void {
     port.welcome();
-    this.#port = port;
-    // QEMU's area outlives its agents: what the guest sent to an earlier one is still to be read.
-    this.#hold ??= this.#outputReader();
   }
 
   #await(fd: number, what: string): void {

@@ -85,6 +85,51 @@ export function writingFirmware(): Uint8Array {
   );
 }
 
+/**
+ * Spins on the order page: does port input and output for whoever writes there, so that a test plays the processor.
+ * Bytes of the order page: 0 port, 2 what to do, 4 value to write, 8 value read.
+ */
+export function portFirmware(): Uint8Array {
+  return firmwareOf(
+    [
+      'fa 31c0 8ed8', //                        cli; ds = 0
+      'f390 8b160070 85d2 74f6', //             wait: pause; dx = [0x7000]; jump to wait while it is 0
+      'c70600700000', //                        [0x7000] = 0, so that nothing is done twice
+      '8b1e0270 66a10470', //                   bx = [0x7002]; eax = [0x7004]
+      '80fb01 7417 80fb02 7415 80fb04 7413', // jump to the write of 1, 2 or 4 bytes
+      '80fb11 7412 80fb12 7410', //             jump to the read of 1 or 2 bytes
+      'f4 eb12', //                             anything else: hlt; jump to done
+      'ee eb0f ef eb0c 66ef eb08', //           out dx, al; out dx, ax; out dx, eax
+      'ec eb01 ed 66a30870', //                 in al, dx; in ax, dx; [0x7008] = eax
+      'c70602700000 ebb2', //                   done: [0x7002] = 0; jump to wait
+    ].join(''),
+  );
+}
+
+/** What `portFirmware` is to do. */
+export const portOrder = {
+  write8: 1,
+  write16: 2,
+  write32: 4,
+  read8: 0x11,
+  read16: 0x12,
+  halt: 0x20,
+} as const;
+
+/** The guest must stand. */
+export function givePortOrder(memory: ArrayBuffer, what: number, port: number, value = 0): void {
+  const order = new DataView(memory, orderPage * 4096, 4096);
+  order.setUint16(2, what, true);
+  order.setUint32(4, value, true);
+  order.setUint16(0, port, true);
+}
+
+/** The value read, once the order is done. */
+export function portOrderResult(memory: ArrayBuffer): number | undefined {
+  const order = new DataView(memory, orderPage * 4096, 4096);
+  return order.getUint16(2, true) === 0 ? order.getUint16(8, true) : undefined;
+}
+
 /** Orders the writer to add `word` to the first word of each page. The guest must stand. */
 export function giveOrder(memory: ArrayBuffer, word: number, pages: readonly number[]): void {
   const order = new DataView(memory, orderPage * 4096, 4096);

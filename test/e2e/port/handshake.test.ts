@@ -70,17 +70,50 @@ describeInLab('the gaia port greets', (lab) => {
     );
   });
 
-  it('a guest with a port cannot be migrated, nor lose its port or get a second one', async () => {
-    const qmpPath = join(lab.folder, 'blocker.qmp');
-    const guest = lab.startFirmware('blocker', haltingFirmware(), { qmpPath });
+  it('a monitor may look at a claimed guest and not change it', async () => {
+    const qmpPath = join(lab.folder, 'guarded.qmp');
+    const guest = lab.startFirmware('guarded', haltingFirmware(), { qmpPath });
     const qmp = await QmpClient.connect(qmpPath);
-    await expect(qmp.execute('migrate', { uri: 'exec:cat >/dev/null' })).rejects.toThrow(
-      /replicated by gaia-port/,
-    );
-    await expect(qmp.execute('object-del', { id: 'port0' })).rejects.toThrow(/port0/);
-    const second = { 'qom-type': 'gaia-port', id: 'port1', path: '/nowhere', netdev: 'net0' };
-    await expect(qmp.execute('object-add', second)).rejects.toThrow(/only one gaia-port/);
+    const refused: readonly [string, Record<string, unknown>][] = [
+      ['migrate', { uri: 'exec:cat >/dev/null' }],
+      ['object-del', { id: 'port0' }],
+      ['object-add', { 'qom-type': 'gaia-port', id: 'port1', path: '/nowhere', netdev: 'net0' }],
+      ['system_reset', {}],
+      ['system_powerdown', {}],
+      ['stop', {}],
+      ['cont', {}],
+      ['set_link', { name: 'net0', up: false }],
+      ['device_add', { driver: 'virtio-net-pci' }],
+      ['qom-set', { path: '/objects/port0', property: 'netdev', value: 'net1' }],
+      ['inject-nmi', {}],
+      ['send-key', { keys: [] }],
+      ['balloon', { value: 1 << 26 }],
+      ['calc-dirty-rate', { 'calc-time': 1 }],
+    ];
+    for (const [command, values] of refused)
+      await expect(qmp.execute(command, values), command).rejects.toThrow(
+        /^.*has been disabled: the guest is replicated by gaia-port, and only its agent may change it/,
+      );
+    const people = async (line: string): Promise<string> =>
+      (await qmp.execute('human-monitor-command', { 'command-line': line })) as string;
+    for (const line of ['system_reset', 'cont', 'c', 'o 0xcf9 6', 'gva2gpa 0', 'sendkey a'])
+      expect(await people(line), line).toMatch(/is refused: the guest is replicated by gaia-port/);
+    expect(await people('info status')).toMatch(/VM status: paused/);
+    expect(await people('xp /1xw 0')).toMatch(/0x00000000/);
+    expect(await qmp.execute('query-status')).toMatchObject({ running: false });
     expect(guest.runFor(1000).virtualNs).toBe(1000);
+    qmp.close();
+  });
+
+  it('nobody but the agent starts a guest that waits for its agent', async () => {
+    const qmpPath = join(lab.folder, 'waiting.qmp');
+    const guest = lab.startFirmware('waiting', haltingFirmware(), { qmpPath });
+    guest.hangUp();
+    const qmp = await QmpClient.connect(qmpPath);
+    await expect(qmp.execute('cont')).rejects.toThrow(/only its agent may change it/);
+    expect(await qmp.execute('query-status')).toMatchObject({ running: false });
+    guest.claimAgain();
+    expect(guest.virtualNs).toBe(0);
     qmp.close();
   });
 });
@@ -112,12 +145,12 @@ describeInLab('a machine that no agent can replicate', (lab) => {
     [
       'a netdev of kind "user", whose connections would live in one QEMU',
       (args) => [...without(args, '-netdev', /tap/), '-netdev', 'user,id=net0'],
-      /netdev 'net0' is not a tap|-netdev user,id=net0: .*'?user'?/,
+      /netdev 'net0' is of type 'user'|-netdev user,id=net0: .*'?user'?/,
     ],
     [
-      'a netdev that is no tap',
+      'a netdev that is neither tap nor socket',
       (args) => [...without(args, '-netdev', /tap/), '-netdev', 'hubport,id=net0,hubid=1'],
-      /netdev 'net0' is not a tap/,
+      /netdev 'net0' is of type 'hubport', and only the traffic of 'tap', 'stream' and 'dgram' can be/,
     ],
     [
       'memory that is not shared',

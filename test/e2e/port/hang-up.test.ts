@@ -114,7 +114,7 @@ describeInLab('when the agent hangs up', (lab) => {
     expect(guest.virtualNs).toBe(virtualNs);
   });
 
-  it.each(Object.entries(messageType).filter(([name]) => name !== 'quit'))(
+  it.each(Object.entries(messageType).filter(([name]) => name !== 'quit' && name !== 'reset'))(
     'right after asking for "%s", the guest is the next agent’s all the same',
     (_name, type) => {
       const { deviceState, deliver, socketFd } = guest.port;
@@ -145,6 +145,7 @@ describeInLab('when the agent hangs up', (lab) => {
     guest.runFor(1e6, [arpRequest(guestAddress, '10.71.0.77')]);
     guest.hangUp();
     guest.claimAgain();
+    copy.follow(guest.port);
     const changed = copy.renew();
     expect(countBits(changed)).toBeGreaterThan(0);
     guest.port.collect();

@@ -7,6 +7,7 @@ import {
   entryHeaderBytes,
   entryKind,
   frameBytesMax,
+  kindHeaderShift,
   messageBytes,
   messageOffset,
   messageType,
@@ -90,6 +91,22 @@ describeInLab('a request without sense', (lab) => {
       { bytes: 0xffff_ffff, kind: entryKind.frame, head: frameEntryBytes },
     ],
     ['an entry of unknown kind', { bytes: 64, kind: 7, head: frameEntryBytes }],
+    ['a power button with a payload', { bytes: 64, kind: entryKind.power, head: frameEntryBytes }],
+    ['a reset with a payload', { bytes: 64, kind: entryKind.reset, head: frameEntryBytes }],
+    ['a cable of 64 bytes', { bytes: 64, kind: entryKind.link, head: frameEntryBytes }],
+    ['a cable that is neither in nor out', { bytes: 0, kind: entryKind.link, head: entryHeaderBytes }],
+    [
+      'input for a serial line that the port lacks',
+      { bytes: 64, kind: entryKind.serial, head: frameEntryBytes },
+    ],
+    [
+      'a frame that is nothing but its virtio-net header',
+      { bytes: 12, kind: entryKind.frame | (12 << kindHeaderShift), head: entryHeaderBytes + 16 },
+    ],
+    [
+      'a power button with a virtio-net header',
+      { bytes: 0, kind: entryKind.power | (12 << kindHeaderShift), head: entryHeaderBytes },
+    ],
     ['half a header', { bytes: 0, kind: entryKind.pad, head: 4 }],
   ])('%s in the deliver ring: the round does not begin', (_what, { bytes, kind, head }) => {
     writeEntry(0, bytes, kind);
@@ -161,6 +178,7 @@ describeInLab('a request without sense', (lab) => {
 
   it.each<[string, number]>([
     ['collected', messageType.collect],
+    ['reset', messageType.reset],
     ['saved', messageType.save],
     ['loaded', messageType.load],
     ['changed', messageType.invalidate],
@@ -198,7 +216,7 @@ describeInLab('a request without sense', (lab) => {
     refused(messageType.load, [bytes, checksum], /is of another format/);
   });
 
-  it.each([0, messageType.hello, 13, 0xffff_ffff])('a message of type %i is unknown', (type) => {
+  it.each([0, messageType.hello, 15, 0xffff_ffff])('a message of type %i is unknown', (type) => {
     refused(type, [], new RegExp(`^Message type ${type} is unknown$`));
   });
 

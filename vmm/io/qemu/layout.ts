@@ -5,7 +5,7 @@
  */
 
 export const magic = 0x41494147;
-export const version = 1;
+export const version = 2;
 
 export const pageBytes = 4096;
 export const blocksMax = 64;
@@ -15,6 +15,8 @@ export const entryHeaderBytes = 8;
 export const frameBytesMax = 69632;
 export const textBytes = 192;
 export const blockTableOffset = 4096;
+/** Most bytes of one serial entry, and of what waits for the guest's UART. */
+export const serialBytesMax = 4096;
 
 /** Index of a ring in the area's `ringOffset`. */
 export const ringIndex = {
@@ -27,7 +29,14 @@ export const ringIndex = {
 export const entryKind = {
   pad: 0,
   frame: 1,
+  power: 2,
+  reset: 3,
+  serial: 4,
+  link: 5,
 } as const;
+/** An entry's kind is in its low 16 bits; above, a frame says how long its virtio-net header is. */
+export const kindMask = 0xffff;
+export const kindHeaderShift = 16;
 
 export const messageType = {
   hello: 1,
@@ -42,10 +51,16 @@ export const messageType = {
   drop: 10,
   ingress: 11,
   quit: 12,
+  stop: 13,
+  reset: 14,
 } as const;
 
-/** Flag of `run`: frames of this round may go to the tap as the guest sends them. */
+/** Flag of `run`: output of this round may leave as the guest sends it. */
 export const runRelease = 1;
+/** Flag of `run`: end when all input is taken and the guest has gone quiet. */
+export const runUntilIdle = 2;
+/** Flag of `load`: translations stay, `invalidate` names the pages that were written. */
+export const loadKeepCode = 1;
 
 export const stopReason = {
   deadline: 1,
@@ -54,6 +69,9 @@ export const stopReason = {
   reset: 4,
   panic: 5,
   holdFull: 6,
+  idle: 7,
+  ioError: 8,
+  foreign: 9,
 } as const;
 
 export const status = {
@@ -106,5 +124,7 @@ export const areaOffset = {
   stateBytes: 80,
   ingressDropped: 88,
   holdDropped: 96,
+  serialDropped: 104,
+  leaseEndNs: 112,
 } as const;
-export const areaHeaderBytes = 104;
+export const areaHeaderBytes = 120;

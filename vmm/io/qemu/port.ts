@@ -37,12 +37,25 @@ export interface GuestBlock {
   readonly bitmapBit: number;
 }
 
+/** How far a round may go; it ends by whichever comes first, or by `stop` and `pause`. */
+export interface RoundLimits {
+  /** Virtual instant in ns; exact in lockstep. */
+  readonly untilVirtualNs?: number;
+  /** End when the guest has taken all input that it has room for, waits, and has nothing under way. */
+  readonly untilIdle?: boolean;
+  /** Real time in ns, from when the vCPUs start. */
+  readonly realNsMax?: number;
+  /** Under KVM, vCPUs that used no CPU time for so many ns count as waiting; QEMU's choice unless given. */
+  readonly idleNs?: number;
+}
+
 /** How a round ended. */
 export interface Stopped {
   readonly virtualNs: number;
   /** First byte of the deliver ring that the guest has not taken. */
   readonly deliverTail: number;
   readonly holdHead: number;
+  /** One of `stopReason`. */
   readonly reason: number;
   /** Every vCPU is halted. */
   readonly idle: boolean;
@@ -58,9 +71,12 @@ export class GuestPort {
   readonly deliver: RingProducer;
   /** Dirty bitmap of the last `collect`, one bit a page, all blocks in a row. */
   readonly dirtyBitmap: Uint32Array;
+  /** The pages that the agent has written, for `invalidate`: as `dirtyBitmap`. */
+  readonly applyBitmap: Uint32Array;
   /** Device state, as `save` left it or `load` will find it. */
   readonly deviceState: Uint8Array;
   readonly #area: ArrayBuffer;
+  readonly #leaseEndNs: BigUint64Array;
   readonly #message = new Uint8Array(layout.messageBytes);
   readonly #view = new DataView(this.#message.buffer);
   #sequence = 0;
@@ -95,6 +111,12 @@ export class GuestPort {
       readUint64(view, layout.areaOffset.bitmapOffset),
       bitmapBytes / 4,
     );
+    this.applyBitmap = new Uint32Array(
+      area,
+      readUint64(view, layout.areaOffset.applyOffset),
+      bitmapBytes / 4,
+    );
+    this.#leaseEndNs = new BigUint64Array(area, layout.areaOffset.leaseEndNs, 1);
     this.deviceState = new Uint8Array(
       area,
       readUint64(view, layout.areaOffset.stateOffset),
@@ -118,15 +140,25 @@ export class GuestPort {
     this.#call(layout.messageType.welcome);
   }
 
-  /** Starts a round; `takeStopped` tells of its end. */
+  /** Starts a round that ends at a virtual instant; `takeStopped` tells of its end. */
   run(untilVirtualNs: number, deliverHead: number, round: number, release: boolean): void {
+    this.runLimited({ untilVirtualNs }, deliverHead, round, release);
+  }
+
+  /**
+   * Starts a round; `takeStopped` tells of its end. `release`: output leaves as the guest sends it. Refused after
+   * a guest has powered itself off or reset itself, until `reset`.
+   */
+  runLimited(limits: RoundLimits, deliverHead: number, round: number, release: boolean): void {
     this.#stopped = undefined;
     this.#runSequence = this.#send(
       layout.messageType.run,
-      untilVirtualNs,
+      limits.untilVirtualNs ?? 0,
       deliverHead,
       round,
-      release ? layout.runRelease : 0,
+      (release ? layout.runRelease : 0) | (limits.untilIdle === true ? layout.runUntilIdle : 0),
+      limits.realNsMax ?? 0,
+      limits.idleNs ?? 0,
     );
   }
 
@@ -138,13 +170,22 @@ export class GuestPort {
     return stopped;
   }
 
+  /** Ends the running round now; no device is told. A guest that stands stays as it is. */
+  stop(): Stopped {
+    this.#call(layout.messageType.stop);
+    return this.#readStopped();
+  }
+
   /** Stops so that devices know of it, as before state is moved. */
   pause(): Stopped {
     this.#call(layout.messageType.pause);
     return this.#readStopped();
   }
 
-  /** Dirty bitmap into `dirtyBitmap`; returns how many pages. */
+  /**
+   * Dirty bitmap into `dirtyBitmap`; returns how many pages. From now on until the next round nothing but the agent
+   * changes guest memory, and QEMU serves nobody but the agent.
+   */
   collect(): number {
     this.#call(layout.messageType.collect);
     return this.#argument(0);
@@ -156,8 +197,25 @@ export class GuestPort {
     return { bytes: this.#argument(0), checksum: this.#argument(1) };
   }
 
-  load(bytes: number, checksum: number): void {
-    this.#call(layout.messageType.load, bytes, checksum);
+  /** `keepCode`: translated code stays, and the caller names every page that it wrote with `invalidate`. */
+  load(bytes: number, checksum: number, keepCode = false): void {
+    this.#call(layout.messageType.load, bytes, checksum, keepCode ? layout.loadKeepCode : 0);
+  }
+
+  /** Drops translated code of the pages in `applyBitmap`; returns how many pages. The bitmap stays as it is. */
+  invalidate(): number {
+    this.#call(layout.messageType.invalidate);
+    return this.#argument(0);
+  }
+
+  /** Resets the standing machine. */
+  reset(): void {
+    this.#call(layout.messageType.reset);
+  }
+
+  /** From this instant of CLOCK_MONOTONIC on no output leaves, whatever was asked before; undefined: no end. */
+  setLease(endNs: bigint | undefined): void {
+    Atomics.store(this.#leaseEndNs, 0, endNs ?? 2n ** 64n - 1n);
   }
 
   /** Held frames up to this position go to the tap; returns the position reached. */

@@ -6,7 +6,7 @@
 
 import { GaiaError } from '../../core/errors.ts';
 
-export type Machine = 'pc' | 'microvm';
+export type Machine = 'pc' | 'q35' | 'microvm';
 
 export interface MachineProfile {
   readonly machine: Machine;
@@ -123,6 +123,7 @@ function refuseContradictions(profile: MachineProfile): void {
 function machineAndMemory(profile: MachineProfile): string[] {
   const options = {
     pc: 'pc,usb=off,vmport=off',
+    q35: 'q35,usb=off,vmport=off',
     // Without ACPI microvm has no network card; its PCIe bus would bring nothing but state.
     microvm: 'microvm,acpi=on,pcie=off,isa-serial=on',
   }[profile.machine];
@@ -133,9 +134,11 @@ function machineAndMemory(profile: MachineProfile): string[] {
     ...['-m', `${profile.memoryBytes / mebibyte}M`],
     ...['-global', 'migration.send-configuration=off'],
     // A sleeping guest would stop its clock in a way that rounds know nothing of.
-    ...(profile.machine === 'pc'
-      ? ['-global', 'PIIX4_PM.disable_s3=1', '-global', 'PIIX4_PM.disable_s4=1']
-      : ['-global', 'virtio-mmio.force-legacy=false']),
+    ...{
+      pc: ['-global', 'PIIX4_PM.disable_s3=1', '-global', 'PIIX4_PM.disable_s4=1'],
+      q35: ['-global', 'ICH9-LPC.disable_s3=1', '-global', 'ICH9-LPC.disable_s4=1'],
+      microvm: ['-global', 'virtio-mmio.force-legacy=false'],
+    }[profile.machine],
   ];
 }
 
@@ -220,7 +223,7 @@ function network(profile: MachineProfile): string[] {
     profile.tapFd === undefined
       ? `ifname=${option(profile.tapName ?? '')},script=no,downscript=no,vnet_hdr=off`
       : `fd=${profile.tapFd}`;
-  const pci = profile.machine === 'pc';
+  const pci = profile.machine !== 'microvm';
   const device = [
     pci ? 'virtio-net-pci' : 'virtio-net-device',
     'id=nic0',
@@ -244,7 +247,7 @@ function network(profile: MachineProfile): string[] {
 function disk(profile: MachineProfile): string[] {
   const file = profile.disk ?? null;
   if (file === null) return [];
-  const pci = profile.machine === 'pc';
+  const pci = profile.machine !== 'microvm';
   const device = [
     pci ? 'virtio-blk-pci' : 'virtio-blk-device',
     'id=blk0',
