@@ -22,8 +22,13 @@ export interface Frame {
 /** Chance, from 0 to below 1, of whoever runs the guest. */
 export type Chance = () => number;
 
-/** Which moments each saved state had come by: known to the checkers alone, it travels beside the protocol. */
-export type MomentRegistry = ReadonlySet<number>[];
+/** All that led to a guest's present state, newest first. Shared by guests that were made equal. */
+export interface Moment extends Frame {
+  readonly before: Moment | undefined;
+}
+
+/** What each saved state had come by: known to the checkers alone, it travels beside the protocol. */
+export type MomentRegistry = (Moment | undefined)[];
 
 export class RoundGuest implements ExchangeGuest {
   readonly pageBytes = PAGE_BYTES;
@@ -37,8 +42,7 @@ export class RoundGuest implements ExchangeGuest {
   /** What the last `collect` put into the area that QEMU shares with its agent. */
   readonly area: Uint32Array;
   readonly setMemory: Uint32Array;
-  /** Every moment this guest's present state has come by. */
-  moments: ReadonlySet<number> = new Set();
+  past: Moment | undefined;
   held: Frame[] = [];
   /** Called before each store that an exchange makes: the agent may die there. */
   beforeStore: () => void = () => undefined;
@@ -83,13 +87,20 @@ export class RoundGuest implements ExchangeGuest {
     const device = index % DEVICE_BYTES;
     this.devices[device] = (this.devices[device] ?? 0) + 1 + (exact ? 0 : Math.floor(chance() * 3));
     const moment = digestOf(this.memory, this.devices, Uint8Array.of(index & 255, (index >> 8) & 255));
-    this.moments = new Set([...this.moments, moment]);
+    this.past = { index, moment, before: this.past };
     this.held.push({ index, moment });
   }
 
   #write(page: number, at: number, value: number): void {
     this.memory[page * PAGE_BYTES + at] = value & 255;
     setBit(this.dirty, page);
+  }
+
+  /** The frame left in this guest's past. */
+  happened(frame: Frame): boolean {
+    let moment = this.past;
+    while (moment !== undefined && moment.index > frame.index) moment = moment.before;
+    return moment?.index === frame.index && moment.moment === frame.moment;
   }
 
   // What an exchange asks for --------------------------------------------------------------------------
@@ -113,7 +124,7 @@ export class RoundGuest implements ExchangeGuest {
   saveState(): Uint8Array {
     const state = new Uint8Array(DEVICE_BYTES + 4);
     state.set(this.devices);
-    new DataView(state.buffer).setUint32(DEVICE_BYTES, this.#registry.push(this.moments) - 1, true);
+    new DataView(state.buffer).setUint32(DEVICE_BYTES, this.#registry.push(this.past) - 1, true);
     return state;
   }
 
@@ -122,7 +133,7 @@ export class RoundGuest implements ExchangeGuest {
     this.devices.set(state.subarray(0, DEVICE_BYTES));
     for (const page of this.loadWrites) this.#write(page, 0, this.memory[page * PAGE_BYTES] ?? 0);
     const number = new DataView(state.buffer, state.byteOffset).getUint32(DEVICE_BYTES, true);
-    this.moments = this.#registry[number] ?? new Set();
+    this.past = this.#registry[number];
     this.held = [];
   }
 

@@ -98,7 +98,7 @@ export class ExchangeBackup {
     this.#opening = undefined;
     this.#sender.stop();
     const attempt = this.#attempt;
-    if (attempt === undefined || attempt.phase === 'applied') return;
+    if (attempt === undefined || attempt.phase === 'applied' || attempt.phase === 'over') return;
     this.#memory.set.abandonComparison();
     attempt.phase = 'over';
   }
@@ -194,13 +194,21 @@ export class ExchangeBackup {
   #answerOpening(attempt: Attempt): void {
     const opening = this.#opening;
     const standing = this.#standing;
-    if (opening === undefined || standing === undefined) return;
+    if (opening === undefined) return;
     if (opening.length < OPEN_HEADER_BYTES)
       throw new ExchangeRefusal(`An opening of ${opening.length} bytes`);
     const view = new DataView(opening.buffer, opening.byteOffset, opening.byteLength);
     attempt.kind = kindOf(view.getUint32(0, true));
-    const anywhere = attempt.kind === 'adopt' || attempt.kind === 'checkpoint';
-    if (anywhere ? !standing.adopts : standing.index !== attempt.index) return;
+    if (attempt.kind === 'adopt' && standing?.adopts !== true) {
+      // Asked for no longer, or the round still runs: whoever leads must not wait for it.
+      this.#say(attempt, MessageType.declined, 0, NOTHING);
+      attempt.phase = 'over';
+      this.#opening = undefined;
+      return;
+    }
+    if (standing === undefined) return;
+    const here = standing.index === attempt.index && attempt.kind !== 'checkpoint';
+    if (!here && (!standing.adopts || attempt.kind === 'compare')) return;
     this.#opening = undefined;
     const theirLast = {
       term: view.getUint32(8, true),

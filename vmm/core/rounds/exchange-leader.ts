@@ -64,6 +64,8 @@ export class ExchangeLeader {
   #messagesBefore = 0;
   #resendAtUs = Infinity;
   #nowUs = 0;
+  /** When something last came of it: an answer, or more of the staging sent. */
+  progressUs = 0;
 
   constructor(memory: ExchangeMemory, settings: ExchangeSettings) {
     this.#memory = memory;
@@ -99,6 +101,7 @@ export class ExchangeLeader {
     invariant(this.#phase === 'idle', 'one exchange at a time');
     const { guest, set } = this.#memory;
     this.#nowUs = nowUs;
+    this.progressUs = nowUs;
     this.#aim = aim;
     this.#outcome = undefined;
     this.#attemptsBefore = this.#attempt;
@@ -143,6 +146,7 @@ export class ExchangeLeader {
 
   sent(): void {
     this.#sender.sent();
+    if (this.#phase === 'shipping') this.progressUs = this.#nowUs;
     this.#resendAtUs = this.#nowUs + this.#settings.resendUs;
   }
 
@@ -153,6 +157,7 @@ export class ExchangeLeader {
     if (message.attempt !== this.#attempt || message.step !== this.#step) return;
     const otherProcess = this.#session !== 0 && message.session !== this.#session;
     if (otherProcess && message.type !== MessageType.unknown) return;
+    this.progressUs = nowUs;
     try {
       const payload = this.#wholeAnswer(message);
       if (payload !== undefined) this.#take(message, payload);
@@ -188,6 +193,9 @@ export class ExchangeLeader {
         break;
       case MessageType.unknown:
         this.#unknownCame();
+        break;
+      case MessageType.declined:
+        if (this.#aim.kind === 'adopt') this.#finish({ type: 'void' });
         break;
       case MessageType.refused:
         throw new ExchangeRefusal(new TextDecoder().decode(payload));

@@ -45,6 +45,8 @@ export const MessageType = {
   unknown: 12,
   /** The other side said what cannot be; text follows. Nothing was applied. */
   refused: 13,
+  /** This guest is not waiting to be made equal. */
+  declined: 14,
 } as const;
 
 export const EXCHANGE_HEADER_BYTES = 40;

@@ -190,7 +190,7 @@ describe('the exchange of a round', () => {
         pair.settle();
       } catch (error) {
         if (!(error instanceof Died)) throw error;
-        if (pair.backup.set.valid) expect(pair.backupGuest.moments.size).toBe(2);
+        if (pair.backup.set.valid) expect(pair.backupGuest.past?.index).toBe(2);
         pair.restartBackup();
         pair.leader.leader.abandon();
         // Every page that differs is in one of the two sets, or they know that they do not know.

@@ -48,6 +48,11 @@ export class RoundExchange {
     return this.leader.underWay ? this.#partner : undefined;
   }
 
+  /** With whom the last one was, or is. */
+  get lastPartner(): ReplicaId | undefined {
+    return this.#partner;
+  }
+
   begin(aim: ExchangeAim, partner: ReplicaId, nowUs: number): void {
     this.#partner = partner;
     this.leader.begin(aim, nowUs);

@@ -14,6 +14,8 @@ export const RoundRecordType = {
   verification: 17,
   /** Both guests stand: their memories are compared page by page. */
   comparison: 18,
+  /** Both guests stand: the backup's is made equal to the leader's, whatever differs. */
+  reconciliation: 19,
 } as const;
 
 export const ROUND_HEADER_BYTES = 16;

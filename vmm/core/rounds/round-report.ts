@@ -43,7 +43,7 @@ export type ExchangeOutcome =
   | { readonly type: 'different'; readonly report: RoundReport; readonly pages: readonly number[] }
   /** After applying, the backup's root is not the leader's: a bug, or bad memory. */
   | { readonly type: 'mismatch'; readonly report: RoundReport; readonly text: string }
-  /** The backup lost its part of a comparison whose guest has gone on since: nothing was found out. */
+  /** Nothing came of it: the backup is not waiting, or has lost its part of a comparison and gone on since. */
   | { readonly type: 'void'; readonly report: RoundReport }
   /** One side refused what the other said; nothing was applied. */
   | { readonly type: 'refused'; readonly report: RoundReport; readonly text: string };

@@ -1,0 +1,153 @@
+/**
+ * Bugs put into the rounds on purpose, most of them holes that a rule of the protocol closes. Each must be found by
+ * the round simulator within its stated number of seeds.
+ */
+import { chooseRoundPlan, type RoundPlan } from './round-plan.ts';
+import type { Prng } from './prng.ts';
+import type { RoundHost } from './round-host.ts';
+import { RoundFailure, runRounds } from './round-swarm.ts';
+
+export interface RoundBug {
+  readonly name: string;
+  readonly harder: Partial<RoundPlan>;
+  readonly plant: (host: RoundHost) => void;
+}
+
+/** Runs seeds from 1 on until one fails; that seed and what it said, or undefined. */
+export function huntRounds(bug: RoundBug, seedsMax: number): { seed: number; found: string } | undefined {
+  const plan = (prng: Prng): RoundPlan => ({ ...chooseRoundPlan(prng), ...bug.harder });
+  for (let seed = 1; seed <= seedsMax; seed++) {
+    try {
+      runRounds(seed, { plant: bug.plant, plan });
+    } catch (error) {
+      if (error instanceof RoundFailure) return { seed, found: error.message };
+      throw error;
+    }
+  }
+  return undefined;
+}
+
+const crashes: Partial<RoundPlan> = {
+  mode: 'vsmr',
+  crashEveryUs: 80_000,
+  restartUsMax: 20_000,
+  crashTakesGuest: 0,
+};
+
+export const ROUND_BUGS: readonly RoundBug[] = [
+  {
+    name: 'output leaves as soon as the inputs are committed, as only lockstep may',
+    harder: { ...crashes },
+    plant: ({ runner }) => {
+      if (runner === undefined) return;
+      const execute = runner.execute.bind(runner);
+      runner.execute = (index) => execute(index, true);
+    },
+  },
+  {
+    name: 'output leaves once the removal of the backup is proposed, before it has committed',
+    harder: { mode: 'vsmr', partitionEveryUs: 60_000, messageDelayUsMax: 20, messageStraggles: 0 },
+    plant: (host) => {
+      const partners = host.loop?.partners;
+      if (partners === undefined) return;
+      const get = (): unknown =>
+        host.replica?.executingSet.find(({ replica }) => replica !== host.id)?.replica;
+      Object.defineProperty(partners, 'partner', { get });
+    },
+  },
+  {
+    name: 'a guest that a new agent finds counts as VALID',
+    harder: { ...crashes, roundUsMax: 3_000, proposeIdleUsMax: 1_000 },
+    plant: (host) => {
+      host.trustsWhatItFinds = true;
+    },
+  },
+  {
+    name: 'what was compared is forgotten when the comparison is given up',
+    harder: { ...crashes, partitionEveryUs: 60_000 },
+    plant: ({ exchange }) => {
+      if (exchange === undefined) return;
+      const { set } = exchange;
+      set.beginComparison = () => void set.since.fill(0);
+    },
+  },
+  {
+    name: 'what was collected but not yet united is forgotten by a new agent',
+    harder: { ...crashes, dieAtStore: 0.01 },
+    plant: ({ guest }) => {
+      if (guest === undefined) return;
+      const claim = guest.claimSet.bind(guest);
+      guest.claimSet = () => {
+        guest.area.fill(0);
+        return claim();
+      };
+    },
+  },
+  {
+    name: 'the names of the last equal rounds are not compared',
+    harder: { ...crashes },
+    plant: ({ exchange }) => {
+      if (exchange === undefined) return;
+      const settle = exchange.set.settle.bind(exchange.set);
+      exchange.set.settle = (_name, union) => settle({ term: 1, attempt: 1, index: 1 }, union);
+      Object.defineProperty(exchange.set, 'intact', { get: () => true });
+    },
+  },
+  {
+    name: 'a backup takes what the leader of an older term sends',
+    harder: {
+      mode: 'vsmr',
+      pauseEveryUs: 60_000,
+      messageStraggles: 0.1,
+      messageDelayUsMax: 300,
+      dieAtStore: 0,
+    },
+    plant: (host) => {
+      const { exchange } = host;
+      if (exchange === undefined) return;
+      const receive = exchange.receive.bind(exchange);
+      exchange.receive = (from, bytes, nowUs) => receive(host.replica?.leader ?? from, bytes, nowUs);
+      const take = exchange.backup.receive.bind(exchange.backup);
+      exchange.backup.receive = (message, nowUs) =>
+        take({ ...message, term: host.replica?.term ?? 0 }, nowUs);
+    },
+  },
+  {
+    name: 'a backup that was made equal keeps the output that it held',
+    harder: { ...crashes },
+    plant: ({ guest }) => {
+      if (guest === undefined) return;
+      const load = guest.loadState.bind(guest);
+      guest.loadState = (state) => {
+        const { held } = guest;
+        load(state);
+        guest.held = held;
+      };
+    },
+  },
+  {
+    name: 'whoever has a guest counts as VALID',
+    harder: { ...crashes },
+    plant: ({ replica, incarnation }) => {
+      if (replica === undefined) return;
+      const tell = replica.setExecutor.bind(replica);
+      replica.setExecutor = () => tell(incarnation, true);
+    },
+  },
+  {
+    name: 'a guest is named in the executing set before it was made equal',
+    harder: { ...crashes, crashTakesGuest: 1 },
+    plant: (host) => {
+      const partners = host.loop?.partners;
+      if (partners === undefined) return;
+      const wants = partners.wants.bind(partners);
+      partners.wants = (replica, incarnation) => {
+        wants(replica, incarnation);
+        partners.add(replica, incarnation, host.nowUs);
+      };
+      const { exchange } = host;
+      if (exchange !== undefined)
+        Object.defineProperty(exchange.set, 'valid', { get: () => true, set: () => undefined });
+    },
+  },
+];
