@@ -8,7 +8,7 @@ import { sameRound } from '../../vmm/core/rounds/unreconciled-set.ts';
 import type { Frame, RoundGuest } from './round-guest.ts';
 import type { RoundHost } from './round-host.ts';
 
-export class RoundViolation extends Error {}
+class RoundViolation extends Error {}
 
 export class RoundChecker {
   readonly #hosts: readonly RoundHost[];

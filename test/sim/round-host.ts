@@ -18,7 +18,7 @@ import { RoundGuest } from './round-guest.ts';
 import { SimRunner } from './round-runner.ts';
 
 /** The agent is gone in the middle of something. */
-export class Died extends Error {}
+class Died extends Error {}
 
 /** Memory that one leader of one term writes into. */
 interface Region {
@@ -28,6 +28,7 @@ interface Region {
   readonly heartbeat: Uint8Array;
 }
 
+const RECORD_BYTES_MAX = 4096;
 const VERIFY_EVERY_ROUNDS = 3;
 const LEAD_MAX = 4;
 
@@ -50,6 +51,7 @@ export class RoundHost implements RoundWorld {
   region: Region | undefined;
   readonly acks = new Map<number, Uint8Array>();
   readonly #block = recordMemory(new Uint8Array(64));
+  readonly #catchUp = recordMemory(new Uint8Array(RECORD_BYTES_MAX));
   #wakeAtUs = Infinity;
   #proposeAtUs = 0;
   #roundsSinceVerification = 0;
@@ -85,8 +87,16 @@ export class RoundHost implements RoundWorld {
         executing: [{ replica: toReplicaId(0), incarnation: 1 }],
       },
       durability: 'disk',
+      olderRecords: {
+        firstIndex: 1,
+        read: (index, target, at) => {
+          const bytes = disk.records[index - 1];
+          if (bytes !== undefined) target.bytes.set(bytes, at);
+          return bytes?.length ?? 0;
+        },
+      },
       times: world.times,
-      logLimits: { storageBytes: 1 << 20, recordsMax: 8192, recordBytesMax: 4096 },
+      logLimits: { storageBytes: 1 << 20, recordsMax: 8192, recordBytesMax: RECORD_BYTES_MAX },
       crc32c: crc32cByTables,
       random: () => world.prng.fraction(),
     });
@@ -260,10 +270,9 @@ export class RoundHost implements RoundWorld {
     if (key === undefined) return;
     const region = this.world.regionNamed(wordOf(key)) as Region | undefined;
     for (let index = replica.needsCatchUp(peer); index > 0; index = replica.needsCatchUp(peer)) {
-      const bytes = this.disk.records[index - 1]?.slice();
-      if (bytes === undefined) break;
-      replica.stampToShip(recordMemory(bytes), 0);
-      this.#put(peer, region, bytes);
+      const length = replica.readToShip(index, this.#catchUp, 0);
+      if (length === 0) break;
+      this.#put(peer, region, this.#catchUp.bytes.slice(0, length));
       replica.shipped(peer, index);
     }
     for (let index = replica.nextToShip(peer); index > 0; index = replica.nextToShip(peer)) {

@@ -55,7 +55,7 @@ export interface RoundWorld {
   event(name: RoundEvent, replica: ReplicaId, index: number): void;
 }
 
-export type RoundEvent =
+type RoundEvent =
   | 'serving'
   | 'serving-ended'
   | 'left-behind'
@@ -65,7 +65,7 @@ export type RoundEvent =
   | 'degraded'
   | 'transfer-given-up';
 
-export interface RoundTimes {
+interface RoundTimes {
   /** A partner that makes no progress for this long leaves the executing set. */
   readonly stallUs: number;
   /** A guest that the log does not name for this long asks for state anew. */
@@ -74,13 +74,6 @@ export interface RoundTimes {
   /** A backup that executes says how far it is at least this often. */
   readonly tellAgainUs: number;
 }
-
-export const DEFAULT_ROUND_TIMES: RoundTimes = {
-  stallUs: 2_000_000,
-  leftBehindUs: 1_000_000,
-  askAgainUs: 250_000,
-  tellAgainUs: 100_000,
-};
 
 export interface RoundParts {
   readonly mode: ExecutionMode;
