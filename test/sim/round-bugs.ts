@@ -4,13 +4,13 @@
  */
 import { chooseRoundPlan, type RoundPlan } from './round-plan.ts';
 import type { Prng } from './prng.ts';
-import type { RoundHost } from './round-host.ts';
+import type { SimHost } from './round-world.ts';
 import { RoundFailure, runRounds } from './round-swarm.ts';
 
 export interface RoundBug {
   readonly name: string;
   readonly harder: Partial<RoundPlan>;
-  readonly plant: (host: RoundHost) => void;
+  readonly plant: (host: SimHost) => void;
 }
 
 /** Runs seeds from 1 on until one fails; that seed and what it said, or undefined. */

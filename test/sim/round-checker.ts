@@ -6,12 +6,12 @@ import { hasBit } from '../../merkle/bitmap.ts';
 import type { UnreconciledSet } from '../../vmm/core/rounds/unreconciled-set.ts';
 import { sameRound } from '../../vmm/core/rounds/unreconciled-set.ts';
 import type { Frame, RoundGuest } from './round-guest.ts';
-import type { RoundHost } from './round-host.ts';
+import type { RoundObserver, SimHost } from './round-world.ts';
 
 class RoundViolation extends Error {}
 
-export class RoundChecker {
-  readonly #hosts: readonly RoundHost[];
+export class RoundChecker implements RoundObserver {
+  readonly #hosts: readonly SimHost[];
   /** The newest frame that a client may have seen. All others lie in its past: that was checked as it left. */
   #newest: Frame | undefined;
   /** Frames count only where rounds are not made to diverge on purpose. */
@@ -23,18 +23,18 @@ export class RoundChecker {
   releases = 0;
   rounds = 0;
 
-  constructor(hosts: readonly RoundHost[], framesCount: boolean, isLockstep: boolean) {
+  constructor(hosts: readonly SimHost[], framesCount: boolean, isLockstep: boolean) {
     this.#hosts = hosts;
     this.#framesCount = framesCount;
     this.#isLockstep = isLockstep;
   }
 
-  observe(host: RoundHost): void {
+  observe(host: SimHost): void {
     for (const other of this.#hosts) if (other !== host) this.#checkSets(host, other);
   }
 
   /** Every page that differs is in the unreconciled set, where both sides believe that they know it. */
-  #checkSets(host: RoundHost, other: RoundHost): void {
+  #checkSets(host: SimHost, other: SimHost): void {
     const one = host.exchange?.set;
     const two = other.exchange?.set;
     const { guest } = host;
@@ -48,7 +48,7 @@ export class RoundChecker {
   }
 
   /** `host` was made equal to its leader, which still stands if it is still there. */
-  adopted(host: RoundHost, index: number): void {
+  adopted(host: SimHost, index: number): void {
     this.equalities++;
     const term = host.replica?.term;
     const leader = this.#hosts.find(
@@ -64,12 +64,12 @@ export class RoundChecker {
       fail(`${host.id} applied record ${index}, but its devices are not those of ${leader.id}`);
   }
 
-  proposed(host: RoundHost): void {
+  proposed(host: SimHost): void {
     this.rounds++;
     this.#mustServe(host, 'proposes');
   }
 
-  injected(host: RoundHost, index: number): void {
+  injected(host: SimHost, index: number): void {
     const { replica } = host;
     if (replica === undefined) return;
     if (index > replica.commitIndex) fail(`${host.id} executes record ${index}, which is not committed`);
@@ -81,12 +81,12 @@ export class RoundChecker {
     if (!this.#isLockstep) this.#mustKnowAllFrames(host);
   }
 
-  serves(host: RoundHost): void {
+  serves(host: SimHost): void {
     this.#mustServe(host, 'serves');
     this.#mustKnowAllFrames(host);
   }
 
-  #mustServe(host: RoundHost, does: string): void {
+  #mustServe(host: SimHost, does: string): void {
     const { replica, incarnation, exchange } = host;
     if (exchange?.set.valid !== true) fail(`${host.id} ${does} although its guest is not VALID`);
     for (const set of [replica?.executingSet, replica?.executingSetCommitted]) {
@@ -96,7 +96,7 @@ export class RoundChecker {
   }
 
   /** What a client has seen happened in the past of whoever serves it. */
-  #mustKnowAllFrames(host: RoundHost): void {
+  #mustKnowAllFrames(host: SimHost): void {
     const frame = this.#newest;
     if (!this.#framesCount || frame === undefined || host.guest?.happened(frame) === true) return;
     fail(
@@ -104,7 +104,7 @@ export class RoundChecker {
     );
   }
 
-  released(host: RoundHost, frame: Frame): void {
+  released(host: SimHost, frame: Frame): void {
     this.releases++;
     this.#mustServe(host, 'releases');
     if (!this.#framesCount) return;
@@ -121,7 +121,7 @@ export class RoundChecker {
   }
 
   /** It could win a term with what it holds now, and would serve. */
-  #isEligibleSuccessor(host: RoundHost): boolean {
+  #isEligibleSuccessor(host: SimHost): boolean {
     const { replica, exchange, incarnation } = host;
     if (replica === undefined || exchange?.set.valid !== true) return false;
     const named = replica.executingSet.some(
@@ -133,7 +133,7 @@ export class RoundChecker {
     return voters.length * 2 > this.#hosts.length;
   }
 
-  exchanged(host: RoundHost, leads: boolean, type: string): void {
+  exchanged(host: SimHost, leads: boolean, type: string): void {
     if (!leads) return;
     if (type === 'different') this.differences++;
     if (type !== 'mismatch' && type !== 'refused') return;
@@ -149,7 +149,7 @@ function covers(set: UnreconciledSet, guest: RoundGuest, page: number): boolean 
 }
 
 /** How the log ends that it would ask or give votes with. */
-function endOf(host: RoundHost): { readonly term: number; readonly index: number } {
+function endOf(host: SimHost): { readonly term: number; readonly index: number } {
   if (host.replica !== undefined)
     return { term: host.replica.log.lastTerm, index: host.replica.log.lastIndex };
   const last = host.disk.records.at(-1);

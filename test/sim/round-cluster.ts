@@ -11,29 +11,10 @@ import type { MomentRegistry } from './round-guest.ts';
 import { RoundHost } from './round-host.ts';
 import { RoundNetwork } from './round-network.ts';
 import { calmRounds, type RoundPlan } from './round-plan.ts';
+import type { RoundWorldOfHosts, SimHost } from './round-world.ts';
 
 const REPLICAS = 3;
 const LIVENESS_US = 6_000_000;
-
-/** What surrounds a host. */
-export interface RoundWorldOfHosts {
-  readonly queue: EventQueue;
-  readonly prng: Prng;
-  readonly plan: RoundPlan;
-  readonly network: RoundNetwork;
-  readonly voters: readonly ReplicaId[];
-  readonly checker: RoundChecker;
-  readonly times: FalconTimes;
-  readonly registry: MomentRegistry;
-  /** Plants a bug into a host whose agent has just started. */
-  readonly plant: (host: RoundHost) => void;
-  host(id: ReplicaId): RoundHost;
-  nameRegion(region: object): number;
-  regionNamed(name: number): object | undefined;
-  nextRequest(): number;
-  mayDie(host: RoundHost): boolean;
-  processEnded(host: RoundHost): void;
-}
 
 export interface RoundResult {
   readonly mode: string;
@@ -56,7 +37,7 @@ export class RoundCluster implements RoundWorldOfHosts {
   readonly checker: RoundChecker;
   readonly times: FalconTimes = DEFAULT_TIMES;
   readonly registry: MomentRegistry = [];
-  readonly plant: (host: RoundHost) => void;
+  readonly plant: (host: SimHost) => void;
   readonly #regions: object[] = [{}];
   #requests = 0;
   #faults = true;
@@ -64,7 +45,7 @@ export class RoundCluster implements RoundWorldOfHosts {
   constructor(
     seed: number,
     plan: (prng: Prng) => RoundPlan,
-    plant: (host: RoundHost) => void = () => undefined,
+    plant: (host: SimHost) => void = () => undefined,
   ) {
     this.prng = new Prng(seed);
     this.plan = plan(this.prng);
@@ -114,12 +95,12 @@ export class RoundCluster implements RoundWorldOfHosts {
   }
 
   /** The last VALID guest goes only now and then: what could still go wrong then is little. */
-  mayDie(host: RoundHost): boolean {
+  mayDie(host: SimHost): boolean {
     const others = this.hosts.filter((other) => other !== host && isSuccessor(other));
     return !isSuccessor(host) || others.length > 0 || this.prng.chance(0.02);
   }
 
-  processEnded(host: RoundHost): void {
+  processEnded(host: SimHost): void {
     if (this.plan.toldOfDeath) {
       for (const other of this.hosts) {
         if (other === host) continue;
@@ -131,7 +112,7 @@ export class RoundCluster implements RoundWorldOfHosts {
         );
       }
     }
-    this.queue.after(this.prng.between(1_000, this.plan.restartUsMax), () => this.boot(host));
+    this.queue.after(this.prng.between(1_000, this.plan.restartUsMax), () => this.boot(this.host(host.id)));
   }
 
   #every(intervalUs: number, action: () => void): void {
@@ -219,6 +200,6 @@ export class RoundCluster implements RoundWorldOfHosts {
 }
 
 /** Would serve if it won a term. */
-function isSuccessor(host: RoundHost): boolean {
-  return host.replica?.state.eligible === true && !host.paused;
+function isSuccessor(host: SimHost): boolean {
+  return host.replica?.state.eligible === true;
 }

@@ -13,9 +13,9 @@ import { RoundLoop } from '../../vmm/core/rounds/round-loop.ts';
 import type { RoundMail, RoundWorld } from '../../vmm/core/rounds/round-parts.ts';
 import type { ExchangeOutcome } from '../../vmm/core/rounds/round-report.ts';
 import { RoundRecordType } from '../../vmm/core/rounds/round-record.ts';
-import type { RoundWorldOfHosts } from './round-cluster.ts';
 import { RoundGuest } from './round-guest.ts';
 import { SimRunner } from './round-runner.ts';
+import type { RoundWorldOfHosts, SimHost } from './round-world.ts';
 
 /** The agent is gone in the middle of something. */
 class Died extends Error {}
@@ -32,7 +32,7 @@ const RECORD_BYTES_MAX = 4096;
 const VERIFY_EVERY_ROUNDS = 3;
 const LEAD_MAX = 4;
 
-export class RoundHost implements RoundWorld {
+export class RoundHost implements RoundWorld, SimHost {
   readonly id: ReplicaId;
   readonly world: RoundWorldOfHosts;
   readonly executes: boolean;

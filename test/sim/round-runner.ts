@@ -3,19 +3,19 @@ import { RECORD_HEADER_BYTES, recordPayloadBytes } from '../../vmm/core/falcon/r
 import type { LogIndex } from '../../vmm/core/ids.ts';
 import type { RoundRunner } from '../../vmm/core/rounds/round-parts.ts';
 import type { Frame, RoundGuest } from './round-guest.ts';
-import type { RoundHost } from './round-host.ts';
+import type { SimHost } from './round-world.ts';
 
 export class SimRunner implements RoundRunner {
   appliedIndex = 0 as LogIndex;
   serving = false;
-  readonly #host: RoundHost;
+  readonly #host: SimHost;
   readonly #guest: RoundGuest;
   #running = 0 as LogIndex;
   #ended = false;
   #releases = false;
   #payload = new Uint8Array(0);
 
-  constructor(host: RoundHost, guest: RoundGuest) {
+  constructor(host: SimHost, guest: RoundGuest) {
     this.#host = host;
     this.#guest = guest;
   }

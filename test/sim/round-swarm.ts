@@ -1,7 +1,7 @@
 /** One run of one seed of the round simulator, and how its end is told. */
 import type { Prng } from './prng.ts';
 import { RoundCluster, type RoundResult } from './round-cluster.ts';
-import type { RoundHost } from './round-host.ts';
+import type { SimHost } from './round-world.ts';
 import { chooseRoundPlan, type RoundPlan } from './round-plan.ts';
 
 const RUN_US = 1_500_000;
@@ -17,7 +17,7 @@ export class RoundFailure extends Error {
 }
 
 export interface RoundOptions {
-  readonly plant?: (host: RoundHost) => void;
+  readonly plant?: (host: SimHost) => void;
   readonly plan?: (prng: Prng) => RoundPlan;
 }
 
