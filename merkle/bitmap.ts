@@ -32,8 +32,8 @@ export function subtractFrom(target: Uint32Array, source: Uint32Array): void {
 
 export function countBits(words: Uint32Array): number {
   let count = 0;
-  for (const word of words) {
-    let rest = word;
+  for (let word = words.length - 1; word >= 0; word--) {
+    let rest = words[word] ?? 0;
     rest -= (rest >>> 1) & 0x5555_5555;
     rest = (rest & 0x3333_3333) + ((rest >>> 2) & 0x3333_3333);
     count += Math.imul((rest + (rest >>> 4)) & 0x0f0f_0f0f, 0x0101_0101) >>> 24;

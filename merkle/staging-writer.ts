@@ -25,9 +25,13 @@ import {
   writeUint64,
 } from './staging-format.ts';
 
-/** With more words than that not zero, a page is not tried as a sparse one, and with more changed not as a delta. */
+/** With more words than that not zero, a page is not tried as a sparse one. */
 const SPARSE_WORDS_MAX = 512;
-const DELTA_WORDS_MAX = 896;
+/** A delta longer than that is compared with the sparse form. */
+const DELTA_BYTES_FINE = 512;
+/** So many words of a page are looked at before a delta is tried: when more of them changed, it is not worth it. */
+const SAMPLES = 64;
+const SAMPLES_CHANGED_MAX = 56;
 const NOTHING = new Uint32Array(0);
 
 export interface StagingParts {
@@ -112,17 +116,20 @@ export class StagingWriter {
 
   /** Returns where it ends; `#kind` is what it became. */
   #writePayload(words: Uint32Array, pageAt: number, page: number, at: number): number {
-    const filled = countFilled(words, pageAt);
     this.#kind = shippedAs.zero;
-    if (filled === 0) return at;
+    if (isZero(words, pageAt)) return at;
     this.#kind = shippedAs.repeated;
     if (isRepeated(words, pageAt)) return this.#writeRepeated(words, pageAt, at);
     const slot = this.#parts.common.slotOf(page);
     this.#kind = shippedAs.delta;
     let end = slot < 0 ? NO_ROOM : this.#writePageDelta(words, pageAt, slot, at);
-    if (end !== NO_ROOM) return end;
-    this.#kind = shippedAs.sparse;
-    end = filled > SPARSE_WORDS_MAX ? NO_ROOM : this.#writeSparse(words, pageAt, at);
+    if (end !== NO_ROOM && end - at <= DELTA_BYTES_FINE) return end;
+    // A word that is not zero takes 8 bytes at most in the sparse form: so few of them are shorter.
+    const sparseMax = end === NO_ROOM ? SPARSE_WORDS_MAX : Math.floor((end - at) / 8);
+    if (countFilled(words, pageAt, sparseMax) <= sparseMax) {
+      this.#kind = shippedAs.sparse;
+      end = this.#writeSparse(words, pageAt, at);
+    }
     if (end !== NO_ROOM) return end;
     this.#kind = shippedAs.whole;
     return this.#writeWhole(words, pageAt, at);
@@ -138,7 +145,7 @@ export class StagingWriter {
   #writePageDelta(words: Uint32Array, pageAt: number, slot: number, at: number): number {
     const { common } = this.#parts;
     const base = common.words;
-    if (countChanged(base, slot * PAGE_WORDS, words, pageAt) > DELTA_WORDS_MAX) return NO_ROOM;
+    if (!seemsLike(base, slot * PAGE_WORDS, words, pageAt)) return NO_ROOM;
     const end = Math.min(at + PAGE_BYTES, this.#area.length);
     if (at + BASE_NAME_BYTES > end) return NO_ROOM;
     writeBaseName(common.hashes, slot * HASH_WORDS, this.#view, at);
@@ -223,17 +230,25 @@ export class StagingWriter {
   }
 }
 
-/** Words of a page that are not zero. */
-function countFilled(words: Uint32Array, at: number): number {
+function isZero(words: Uint32Array, at: number): boolean {
+  for (let word = at; word < at + PAGE_WORDS; word++) if (words[word] !== 0) return false;
+  return true;
+}
+
+/** Words of a page that are not zero; more than `max` need not be counted. */
+function countFilled(words: Uint32Array, at: number, max: number): number {
   let count = 0;
-  for (let word = at; word < at + PAGE_WORDS; word++) count += words[word] === 0 ? 0 : 1;
+  for (let word = at; word < at + PAGE_WORDS && count <= max; word++) if (words[word] !== 0) count++;
   return count;
 }
 
-function countChanged(base: Uint32Array, baseAt: number, words: Uint32Array, at: number): number {
-  let count = 0;
-  for (let word = 0; word < PAGE_WORDS; word++) count += base[baseAt + word] === words[at + word] ? 0 : 1;
-  return count;
+/** Whether a sample of the page's words has enough in common with the base. */
+function seemsLike(base: Uint32Array, baseAt: number, words: Uint32Array, at: number): boolean {
+  let changed = 0;
+  for (let word = 0; word < PAGE_WORDS; word += PAGE_WORDS / SAMPLES) {
+    if (base[baseAt + word] !== words[at + word]) changed++;
+  }
+  return changed <= SAMPLES_CHANGED_MAX;
 }
 
 /** Whether a page is one 8-byte word over and over. */

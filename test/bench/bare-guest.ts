@@ -62,6 +62,11 @@ export class BareGuest {
     }
   }
 
+  /** Process id of its QEMU. */
+  get pid(): number {
+    return this.#qemu.pid;
+  }
+
   async stop(): Promise<void> {
     await this.#qemu.stop();
   }

@@ -14,12 +14,13 @@ import { commandOf, parseArguments, type BenchArguments } from './arguments.ts';
 import type { Bench } from './bench.ts';
 import { boot } from './boot.bench.ts';
 import { keepInDocs } from './docs.ts';
+import { merkle } from './merkle.bench.ts';
 import { currentCommit, describeMachine, describeVersions } from './machine.ts';
 import { vm } from './vm/vm.bench.ts';
 import { renderPlots } from './plot.ts';
 import { failuresOf, makeReport, renderReport } from './report.ts';
 
-const benches: readonly Bench[] = [boot, vm];
+const benches: readonly Bench[] = [boot, merkle, vm];
 
 async function main(words: readonly string[]): Promise<number> {
   const parsed = parseArguments(
