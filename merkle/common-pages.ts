@@ -4,7 +4,7 @@
  *
  * Both sides put the same pages in the same order after the same rounds, and only that decides what is dropped when it
  * is full: the page that was shipped longest ago. So both hold the same pages without a word about it. Where one of
- * them does not (it was restarted), the hashes that deltas name tell.
+ * them does not, the hashes that deltas name tell; when one side begins anew, the other one clears its pages, too.
  */
 import { HASH_WORDS } from './hash-list.ts';
 import { PAGE_BYTES, PAGE_WORDS, type PageSpace } from './page-space.ts';
@@ -119,7 +119,7 @@ export class CommonPages {
   }
 }
 
-/** Without a view of either array: nothing is allocated. */
+/** Copies a multiple of four words. Without a view of either array: nothing is allocated. */
 export function copyWords(
   source: Uint32Array,
   sourceAt: number,
@@ -127,5 +127,10 @@ export function copyWords(
   targetAt: number,
   count: number,
 ): void {
-  for (let word = 0; word < count; word++) target[targetAt + word] = source[sourceAt + word] ?? 0;
+  for (let word = 0; word < count; word += 4) {
+    target[targetAt + word] = source[sourceAt + word] ?? 0;
+    target[targetAt + word + 1] = source[sourceAt + word + 1] ?? 0;
+    target[targetAt + word + 2] = source[sourceAt + word + 2] ?? 0;
+    target[targetAt + word + 3] = source[sourceAt + word + 3] ?? 0;
+  }
 }

@@ -46,8 +46,8 @@ describe('the choice between traversal and flat exchange', () => {
     const leaves = 4096;
     const choice = choiceAfter({ roundTripUs: 0, bytesPerUs: 16 }, leaves, Uint32Array.of(1, 2, 4000));
     // Two of 16 nodes differ at level 2, two of 256 at level 1: 16 + 32 + 32 hashes.
-    expect(choice.expectedUs(leaves, 2)).toBeCloseTo(80 * 1.015, 6);
-    expect(choice.expectedUs(leaves, 0)).toBeCloseTo(4096 * 1.015, 6);
+    expect(choice.expectedUs(leaves, 2)).toBeCloseTo(80 * 1.025, 6);
+    expect(choice.expectedUs(leaves, 0)).toBeCloseTo(4096 * 1.025, 6);
   });
 
   it('follows a load that changes within a few rounds', () => {

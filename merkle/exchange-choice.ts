@@ -18,7 +18,7 @@ export interface ExchangeLink {
 }
 
 /** Writing a hash on one side and comparing it on the other; measured, see docs/merkle.md. */
-const HANDLING_US_PER_HASH = 0.015;
+const HANDLING_US_PER_HASH = 0.025;
 /** Of a new round in the shares that are expected. */
 const WEIGHT = 0.25;
 /** Share of divergent pages before any round was seen: the proposal's 1,283 of 14,295, scattered. */

@@ -255,7 +255,7 @@ export class StagingReader {
       const count = Math.ceil(this.#stateBytes / 4);
       this.#stateWords = withRoom(this.#stateWords, count);
       this.#stateWords.fill(0, 0, count);
-      copyWords(commonState.words, 0, this.#stateWords, 0, Math.min(count, commonState.wordLength));
+      this.#stateWords.set(commonState.words.subarray(0, Math.min(count, commonState.wordLength)));
       const end = at + this.#statePayloadBytes;
       this.#delta.begin(this.#bytes, at + BASE_NAME_BYTES, end, 4 * count);
       this.#delta.applyTo(this.#stateWords, 0);

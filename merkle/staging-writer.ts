@@ -30,8 +30,8 @@ const SPARSE_WORDS_MAX = 512;
 /** A delta longer than that is compared with the sparse form. */
 const DELTA_BYTES_FINE = 512;
 /** So many words of a page are looked at before a delta is tried: when more of them changed, it is not worth it. */
-const SAMPLES = 64;
-const SAMPLES_CHANGED_MAX = 56;
+const SAMPLES = 16;
+const SAMPLES_CHANGED_MAX = 13;
 const NOTHING = new Uint32Array(0);
 
 export interface StagingParts {

@@ -93,6 +93,35 @@ describe('the tree', () => {
     expect(levelsOf(tree)).toEqual(before);
   });
 
+  it('relies on nothing after its hasher broke off', () => {
+    let fails = false;
+    class Fragile extends PlainHasher {
+      override hashParentsAt(...args: Parameters<PlainHasher['hashParentsAt']>): void {
+        if (fails) throw new Error('broken off');
+        super.hashParentsAt(...args);
+      }
+      override hashParents(...args: Parameters<PlainHasher['hashParents']>): void {
+        if (fails) throw new Error('broken off');
+        super.hashParents(...args);
+      }
+    }
+    const contents = new Map<number, number>();
+    const all = bitmapOf(Array(500).keys(), SIZE);
+    const few = bitmapOf([7, 300], SIZE);
+    for (const union of [all, few]) {
+      const tree = new MerkleTree(new Fragile(contents));
+      tree.build(all);
+      contents.set(300, 9);
+      fails = true;
+      expect(() => tree.update(union, few)).toThrow('broken off');
+      fails = false;
+      tree.update(union, bitmapOf([], SIZE));
+      const fresh = new MerkleTree(new PlainHasher(contents));
+      fresh.build(union);
+      expect(levelsOf(tree)).toEqual(levelsOf(fresh));
+    }
+  });
+
   it('gives another root to a tree of another shape, the empty one included', () => {
     const roots = new Set<string>();
     const blind: PageHasher = Object.assign(new PlainHasher(), {

@@ -35,6 +35,8 @@ export class MerkleTree {
   readonly #rootView = new DataView(this.#rootPiece.buffer);
   #pages = new Uint32Array(0);
   #levelCount = 0;
+  /** False before the first `build` and after one that its hasher broke off: then nothing here can be relied on. */
+  #whole = false;
   /** Where `update` puts the next state of leaves and pages together; they change places with the present one. */
   #nextLeaves = new HashList();
   #nextPages = new Uint32Array(0);
@@ -57,8 +59,10 @@ export class MerkleTree {
     this.#pages = withRoom(this.#pages, count);
     listBits(bitmap, this.#pages);
     const leaves = this.#level(0, count);
+    this.#whole = false;
     if (count > 0) this.#hasher.hashPages(this.#pages, count, leaves.bytes);
     this.#buildAbove();
+    this.#whole = true;
   }
 
   /**
@@ -70,12 +74,13 @@ export class MerkleTree {
   update(bitmap: Uint32Array, changed: Uint32Array): number {
     requireSameSize(bitmap, changed);
     const count = countBits(bitmap);
-    const before = this.leafCount;
+    const before = this.#whole ? this.leafCount : 0;
     this.#nextPages = withRoom(this.#nextPages, count);
     this.#nextLeaves.reserve(count + this.fanOut);
     listBits(bitmap, this.#nextPages);
-    const sameShape = this.#levelCount > 0 && count === before && this.#samePages(count);
-    const stale = sameShape ? this.#listChanged(changed) : this.#moveLeaves(count, changed);
+    const sameShape = this.#whole && count === before && this.#samePages(count);
+    this.#whole = false;
+    const stale = sameShape ? this.#listChanged(changed) : this.#moveLeaves(before, count, changed);
     if (!sameShape) {
       [this.#pages, this.#nextPages] = [this.#nextPages, this.#pages];
       const present = this.#levels[0] ?? new HashList();
@@ -86,6 +91,7 @@ export class MerkleTree {
     this.#hashStale(stale);
     if (!sameShape) this.#buildAbove();
     else if (stale > 0) this.#updateAbove(stale);
+    this.#whole = true;
     return stale;
   }
 
@@ -110,9 +116,8 @@ export class MerkleTree {
   }
 
   /** Takes over the hashes of leaves that remain; the others are stale. Both lists of pages ascend. */
-  #moveLeaves(count: number, changed: Uint32Array): number {
+  #moveLeaves(before: number, count: number, changed: Uint32Array): number {
     const leaves = this.#levels[0] ?? this.#nextLeaves;
-    const before = this.leafCount;
     this.#stalePages = withRoom(this.#stalePages, count);
     this.#staleNodes = withRoom(this.#staleNodes, count);
     let stale = 0;
