@@ -12,10 +12,13 @@ export class PageHasher {
   readonly #blocks: readonly Block[];
   #local = new Uint32Array(1024);
 
-  /** `threads`: how many share out the pages of a call in this worker thread, itself included. */
-  constructor(blocks: readonly Block[], threads = 1) {
+  /**
+   * `threads`: how many share out the pages of a call in this worker thread, itself included; as it was before, 1 at
+   * first, when it is not said.
+   */
+  constructor(blocks: readonly Block[], threads?: number) {
     this.#blocks = [...blocks].sort((one, other) => one.bitmapBit - other.bitmapBit);
-    native().blake3Threads(threads);
+    if (threads !== undefined) native().blake3Threads(threads);
   }
 
   /** `pages`: ascending numbers of bits in the bitmaps. Page i's hash goes to out[32 i]. Refuses pages of no block. */
