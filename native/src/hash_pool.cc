@@ -24,7 +24,10 @@ void HashPool::resize(size_t threads) {
   pthread_sigmask(SIG_SETMASK, &all, &before);
   try {
     helpers_.reserve(threads - 1);
-    while (this->threads() < threads) helpers_.emplace_back([this] { help(); });
+    while (this->threads() < threads) {
+      // From now on: work that begins before the thread does is its work, too.
+      helpers_.emplace_back([this, seen = generation_] { help(seen); });
+    }
   } catch (const std::system_error&) {
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
     end();
@@ -59,10 +62,9 @@ void HashPool::work_off() {
     work_(context_, slice);
 }
 
-void HashPool::help() {
+void HashPool::help(uint64_t seen) {
   pthread_setname_np(pthread_self(), "gaia-hash");
   std::unique_lock<std::mutex> lock(mutex_);
-  uint64_t seen = generation_;
   for (;;) {
     wake_.wait(lock, [&] { return is_ending_ || generation_ != seen; });
     if (is_ending_) return;

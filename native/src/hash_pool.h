@@ -33,7 +33,8 @@ class HashPool {
   void run(void (*work)(void* context, size_t slice), void* context, size_t slices);
 
  private:
-  void help();
+  // A helper's life; `seen`: the pieces of work before it.
+  void help(uint64_t seen);
   void work_off();
   void end();
 

@@ -13,7 +13,7 @@ const levels = ['avx512', 'avx2', 'sse41', 'portable'] as const;
 type Level = (typeof levels)[number];
 
 export const hashRow = {
-  ours: 'batched over pages, best level, one thread',
+  ours: 'batched over pages',
   level: (level: string) => `batched over pages, ${level}`,
   threads: 'batched over pages, two threads',
   perPage: 'BLAKE3 in C, a call for each page',
