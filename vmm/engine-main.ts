@@ -206,6 +206,7 @@ class EngineLoop {
     }
     this.#connected.set(id, process);
     this.#gone.delete(id);
+    this.#engine.peerConnected(id);
     return true;
   }
 
@@ -226,7 +227,8 @@ class EngineLoop {
     if (!this.#pass(now)) {
       if (this.#transport.waitFds !== this.#transportFds) this.#watch();
       const waitUs = this.#started ? this.#engine.waitUs(now) : 100_000;
-      if (waitUs > 0 && this.#transport.mayWait) native().waitReadable(this.#fds, this.#ready, waitUs);
+      // Also where there is no time to wait: a peer's end is found only here.
+      if (this.#transport.mayWait) native().waitReadable(this.#fds, this.#ready, waitUs);
     }
     this.#transport.endWait(this.#isReady);
     if (this.#port !== undefined && this.#isReady(this.#port.doorbellFd))

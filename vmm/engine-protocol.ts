@@ -70,6 +70,8 @@ interface TransferStatus {
   readonly sentBytes: number;
   /** At most; pages that are zero do not travel. */
   readonly totalBytes: number;
+  /** For its end, the guest stands. */
+  readonly guestStands: boolean;
   readonly forMs: number;
 }
 

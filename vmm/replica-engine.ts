@@ -60,6 +60,8 @@ export class ReplicaEngine {
   readonly #face: EngineFace;
   readonly #pacemaker = new Pacemaker();
   readonly #executed = new Map<ReplicaId, { index: number; sinceUs: number }>();
+  /** What these said last may still be read, but nothing can be expected of them. */
+  readonly #gone = new Set<ReplicaId>();
   readonly #stateWanted = new Map<ReplicaId, number>();
   readonly #word = new Uint8Array(8);
   #executor: GuestExecutor | undefined;
@@ -162,6 +164,12 @@ export class ReplicaEngine {
     if (this.#partner()?.id === peer || this.consensus.falcon.leader === peer) this.#abandonChecks();
     this.#stateWanted.delete(peer);
     this.#executed.delete(peer);
+    this.#gone.add(peer);
+  }
+
+  /** Another process of the peer can be reached. */
+  peerConnected(peer: ReplicaId): void {
+    this.#gone.delete(peer);
   }
 
   /**
@@ -245,6 +253,7 @@ export class ReplicaEngine {
       to: sender.peer.id,
       sentBytes: sender.sentBytes,
       totalBytes: this.#plan.guest.memoryBytes,
+      guestStands: sender.index !== undefined,
       forMs: (this.#nowUs - this.#transferBeganUs) / 1000,
     };
   }
@@ -295,7 +304,8 @@ export class ReplicaEngine {
         this.consensus.falcon.receive(peer.id, bytes);
         break;
       case MailKind.executed:
-        this.#executed.set(peer.id, { index: readUint64(view, 0), sinceUs: this.#nowUs });
+        if (!this.#gone.has(peer.id))
+          this.#executed.set(peer.id, { index: readUint64(view, 0), sinceUs: this.#nowUs });
         break;
       case MailKind.bitmap:
       case MailKind.root:
@@ -307,7 +317,7 @@ export class ReplicaEngine {
         this.#fingerprints?.peerTold(readUint64(view, 0), bytes.subarray(8));
         break;
       case MailKind.stateWanted:
-        this.#takeStateWanted(peer.id, readUint64(view, 0));
+        if (!this.#gone.has(peer.id)) this.#takeStateWanted(peer.id, readUint64(view, 0));
         break;
       case MailKind.stateLoaded:
         this.#stateArrived(peer.id, readUint64(view, 0));

@@ -8,7 +8,8 @@ import { Backoff, type BackoffTimes } from './core/backoff.ts';
 import type { EngineEvent } from './engine-protocol.ts';
 import { vmIsStopping, type ReplicaPlan, type VmPlan } from './vm-plan.ts';
 
-const times: BackoffTimes = { firstMs: 200, maxMs: 30_000, soundAfterMs: 60_000 };
+/** The first wait lets a takeover pass, which a starting process would slow down on a small machine. */
+const times: BackoffTimes = { firstMs: 500, maxMs: 30_000, soundAfterMs: 60_000 };
 /** Without a leader an election is under way; only when none comes of it another one than the leader acts. */
 const leaderlessMs = 3000;
 const recheckMs = 1000;

@@ -187,7 +187,8 @@ function nextStep(plan: VmPlan, serving: AgentStatus, replicas: readonly Replica
   if (transfer !== null) {
     const percent = Math.floor((100 * transfer.sentBytes) / Math.max(1, transfer.totalBytes));
     const sent = `${megabytes(transfer.sentBytes)} of at most ${megabytes(transfer.totalBytes)} MB (${percent} %)`;
-    return `sends its state to ${nameOf(plan, transfer.to)}: ${sent}, the guest stands`;
+    const how = transfer.guestStands ? 'the guest stands for the rest' : 'behind the running guest';
+    return `sends its state to ${nameOf(plan, transfer.to)}: ${sent}, ${how}`;
   }
   const [gone] = missing;
   if (gone !== undefined) {
