@@ -3,6 +3,7 @@ import { appendFileSync } from 'node:fs';
 import { Agent } from './agent.ts';
 import { readVmPlan, replicaFiles } from './vm-plan.ts';
 
+process.umask(0o077);
 const [vm = '', name = ''] = process.argv.slice(2);
 const plan = readVmPlan(vm);
 const replica = plan.replicas.find((candidate) => candidate.name === name);

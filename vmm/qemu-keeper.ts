@@ -3,10 +3,20 @@
  * ended, later each time. Guarantee: there is never more than one QEMU of a replica that this agent knows of.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { closeSync, existsSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { Backoff, type BackoffTimes } from './core/backoff.ts';
 import type { EngineEvent } from './engine-protocol.ts';
 import { endProcess, readPid } from './io/process.ts';
+import { confinedCommand, sandboxArguments } from './io/qemu/confinement.ts';
 import { machineArguments } from './io/qemu/profile.ts';
 import { qemuMark, replicaFiles, type ReplicaPlan, type VmPlan } from './vm-plan.ts';
 
@@ -48,7 +58,7 @@ export class QemuKeeper {
   start(): void {
     this.#keepSerial();
     const log = openSync(this.#files.qemuLogFile, 'a', 0o600);
-    const child = spawn(this.#plan.qemu, this.#arguments(), { stdio: ['ignore', log, log, this.#tapFd] });
+    const child = spawn(...this.#command(), { stdio: ['ignore', log, log, this.#tapFd] });
     closeSync(log);
     this.#child = child;
     this.#backoff.started(performance.now());
@@ -85,6 +95,16 @@ export class QemuKeeper {
     if (this.#ended) return;
     const waitMs = this.#backoff.waitMs(performance.now());
     this.#restart = setTimeout(() => this.start(), waitMs);
+  }
+
+  #command(): [string, string[]] {
+    const { guest, qemu, uid } = this.#plan;
+    const { rootFolder, serialFile, portSocket } = this.#files;
+    mkdirSync(rootFolder, { recursive: true, mode: 0o700 });
+    closeSync(openSync(serialFile, 'a', 0o600));
+    const readable = [guest.kernel, guest.initrd].filter((file) => file !== null);
+    const confinement = { uid, rootFolder, readable, writable: [serialFile, portSocket], devices: [] };
+    return confinedCommand(confinement, qemu, [...this.#arguments(), ...sandboxArguments]);
   }
 
   #arguments(): string[] {

@@ -522,7 +522,9 @@ export class ReplicaEngine {
   /** How long nobody served, as far as this replica can tell: since it last heard of the leader before it. */
   #tellFailover(nowUs: number): void {
     const from = this.#formerLeader;
-    if (from === undefined) return;
+    // While a new VM's replicas find each other, one may lead that has no guest yet: nobody was served by it.
+    const isBeginning = this.#incarnation === 1 && this.#rounds === 0 && this.#first;
+    if (from === undefined || isBeginning) return;
     const { falcon } = this.consensus;
     const gapMs = Math.round((nowUs - falcon.state.leaderContactUs) / 1000);
     this.#event('failover', `Took over from ${this.#name(from)}, which was last heard ${gapMs} ms ago`, {

@@ -46,6 +46,8 @@ export interface VmPlan {
   readonly transport: 'shm';
   readonly durability: 'memory';
   readonly qemu: string;
+  /** User and group that its QEMUs run under. */
+  readonly uid: number;
   readonly replicas: readonly ReplicaPlan[];
   readonly guest: GuestPlan;
   readonly network: NetworkPlan;
@@ -68,6 +70,7 @@ export function replicaFiles(vm: string, replica: string) {
     portSocket: join(runFolder, 'port.sock'),
     agentPidFile: join(runFolder, 'agent.pid'),
     qemuPidFile: join(runFolder, 'qemu.pid'),
+    rootFolder: join(runFolder, 'root'),
     serialFile: join(runFolder, 'serial.log'),
     earlierSerialFile: join(runFolder, 'serial.1.log'),
     agentLogFile: join(runFolder, 'agent.log'),

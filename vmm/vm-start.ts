@@ -12,6 +12,7 @@ import { toReplicaId } from './core/ids.ts';
 import { Bridge } from './io/bridge.ts';
 import { processRuns, readPid } from './io/process.ts';
 import { selfCommand } from './io/project-folder.ts';
+import { vmUid } from './io/qemu/confinement.ts';
 import { requireQemu } from './io/qemu/installed.ts';
 import { endProcesses, stopVm } from './vm-manager.ts';
 import {
@@ -214,8 +215,9 @@ function newClusterId(): string {
 }
 
 /** What of a plan depends on the number that the bridge got. */
-function placed(bridge: Bridge): Pick<VmPlan, 'replicas' | 'network'> {
+function placed(bridge: Bridge): Pick<VmPlan, 'uid' | 'replicas' | 'network'> {
   return {
+    uid: vmUid(bridge.number),
     replicas: replicaNames.map((replica, index) => ({
       id: toReplicaId(index),
       name: replica,

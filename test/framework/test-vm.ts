@@ -60,6 +60,11 @@ export class TestVm {
     return readFile(join(this.#root, 'run', this.name, replica, 'agent.log'), 'utf8').catch(() => '');
   }
 
+  /** Where its agents keep what is theirs. */
+  folders(): string[] {
+    return ['run', 'lib'].map((kind) => join(this.#root, kind, this.name));
+  }
+
   /** Gives one replica, before the start, a disk of its own that is easily filled. */
   async smallStateDisk(replica: string): Promise<SmallDisk> {
     const folder = join(this.#root, 'lib', this.name, replica);

@@ -10,6 +10,7 @@ import { CommandFailedError, runCommand } from './command.ts';
 const numbersMax = 256;
 
 export class Bridge {
+  readonly number: number;
   readonly name: string;
   readonly hostInterface: string;
   readonly hostAddress: string;
@@ -17,6 +18,7 @@ export class Bridge {
 
   private constructor(name: string) {
     const number = Number.parseInt(name.slice('gaia'.length), 10);
+    this.number = number;
     this.name = name;
     this.hostInterface = `${name}h`;
     this.hostAddress = `10.71.${number}.1/24`;
