@@ -6,6 +6,7 @@ import { interruptible } from '../interruption.ts';
 import { printDocument, withOutputOption, type OutputFormat } from '../output.ts';
 import { withProgress } from '../progress.ts';
 import { parseMemory } from '../size.ts';
+import { readStartConfig } from '../start-config.ts';
 import { renderStatus, statusDocument } from '../status-view.ts';
 
 interface StartArguments {
@@ -31,6 +32,7 @@ export const startCommand: CommandModule<object, StartArguments> = {
   builder: (yargs) =>
     withOutputOption(yargs)
       .positional('vm', { type: 'string', describe: 'Its name; one that has ended boots afresh' })
+      .config('config', 'A YAML file that says the same, see vm.schema.json', readStartConfig)
       .option('name', { type: 'string', conflicts: 'vm', describe: 'The same; web1 unless given' })
       .option('image', { type: 'string', describe: 'Guest image, see "image list"; memcached unless given' })
       .option('kernel', { type: 'string', describe: 'A kernel of your own, instead of an image' })
@@ -41,6 +43,7 @@ export const startCommand: CommandModule<object, StartArguments> = {
       .option('timeout', { type: 'number', default: 120, describe: 'Seconds until PROTECTED at most' })
       .example('$0 start --replicas 3', 'the demo: memcached that outlives its host')
       .example('$0 start --name db1 --image redis --memory 512M', 'another guest beside it')
+      .example('$0 start --config db1.yaml', 'the same from a file; flags count more')
       .example('$0 start web1', 'afresh, after all of it has ended')
       .example('$0 start --kernel vmlinuz --initrd initrd.img', 'a guest of your own'),
   handler: async (given) => {
