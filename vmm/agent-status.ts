@@ -6,6 +6,8 @@ export interface AgentStatus extends EngineStatus {
   readonly name: string;
   readonly agentPid: number;
   readonly qemuPid: number | null;
+  /** How often QEMU was started since one has lasted for a minute. */
+  readonly qemuStarts: number;
   /** Agents that do not run, as far as this one knows, and what is done about it. */
   readonly missing: readonly MissingPeer[];
   /** The last takeover by this replica, also by an earlier process of it. */

@@ -187,6 +187,7 @@ export class Agent {
       name: this.#replica.name,
       agentPid: process.pid,
       qemuPid: this.#qemu?.pid ?? null,
+      qemuStarts: this.#qemu?.starts ?? 0,
       missing: this.#revival.missing(),
       failover: failoverOf(this.#events.last('failover')),
     };

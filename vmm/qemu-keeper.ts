@@ -51,6 +51,11 @@ export class QemuKeeper {
     this.#face = face;
   }
 
+  /** How often it was started since one has lasted. */
+  get starts(): number {
+    return this.#backoff.attempts;
+  }
+
   get pid(): number | undefined {
     return this.#child?.pid;
   }
@@ -69,7 +74,7 @@ export class QemuKeeper {
     child.on('exit', (code, signal) => {
       this.#face.event({
         name: 'qemu-ended',
-        text: `QEMU ended with ${signal ?? `exit code ${code ?? -1}`}`,
+        text: `QEMU ended with ${signal ?? `exit code ${code ?? -1}`}${this.#lastWords()}`,
         data: {},
       });
       this.#child = undefined;
@@ -135,6 +140,12 @@ export class QemuKeeper {
   #keepSerial(): void {
     const { serialFile, earlierSerialFile } = this.#files;
     if (existsSync(serialFile)) renameSync(serialFile, earlierSerialFile);
+  }
+
+  /** The last line that it wrote says why, where it ended by itself. */
+  #lastWords(): string {
+    const last = readFileSync(this.#files.qemuLogFile, 'utf8').trimEnd().split('\n').at(-1) ?? '';
+    return last === '' ? '' : `: ${last}`;
   }
 
   /** The image says by a line on the serial console when its service answers. */

@@ -28,6 +28,7 @@ import {
 import { vmStatus, type VmStatus } from './vm-status.ts';
 
 const pollMs = 50;
+const qemuStartsMax = 4;
 /** sun_path of a Unix socket, without its final NUL. */
 const socketPathBytesMax = 107;
 /** What agents and QEMUs need beside guest memory: measured 3 x 75 MiB and 2 x 130 MiB, and room to breathe. */
@@ -272,6 +273,7 @@ async function untilProtected(
     if (status.protection === 'PROTECTED') return status;
     report(status.doing ?? status.reason);
     refuseEndedAgent(status);
+    refuseEndedQemu(status);
     if (performance.now() > deadline)
       throw new StartTimeoutError(
         name,
@@ -280,6 +282,19 @@ async function untilProtected(
         replicaFiles(name, 'alpha').agentLogFile,
       );
     await delay(pollMs);
+  }
+}
+
+/** A QEMU that ends again and again will not come up. */
+function refuseEndedQemu({ name, replicas }: VmStatus): void {
+  for (const replica of replicas) {
+    const { status } = replica;
+    if (status === undefined || status.qemuStarts < qemuStartsMax || status.qemuPid !== null) continue;
+    const log = readFileSync(replicaFiles(name, replica.name).qemuLogFile, 'utf8');
+    throw new GaiaError(
+      'GAIA_QEMU_ENDED',
+      `QEMU of ${replica.name} ended ${status.qemuStarts} times before VM ${name} was protected: ${log.trimEnd().split('\n').at(-1) ?? ''}`,
+    );
   }
 }
 

@@ -35,6 +35,7 @@ export const sandboxArguments: readonly string[] = [
 /** Builds the root, enters it, drops all rights and becomes the program: the process id stays the same. */
 const script = `
 set -eu
+umask 022
 root=$1 uid=$2
 shift 2
 mount -t tmpfs -o size=256k,mode=0755,nosuid,noexec gaia "$root"
