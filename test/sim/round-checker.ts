@@ -5,7 +5,7 @@
 import { hasBit } from '../../merkle/bitmap.ts';
 import type { UnreconciledSet } from '../../vmm/core/rounds/unreconciled-set.ts';
 import { sameRound } from '../../vmm/core/rounds/unreconciled-set.ts';
-import type { Frame, RoundGuest } from './round-guest.ts';
+import { happened, type Frame, type Moment, type RoundGuest } from './round-guest.ts';
 import type { RoundObserver, SimHost } from './round-world.ts';
 
 class RoundViolation extends Error {}
@@ -14,6 +14,8 @@ export class RoundChecker implements RoundObserver {
   readonly #hosts: readonly SimHost[];
   /** The newest frame that a client may have seen. All others lie in its past: that was checked as it left. */
   #newest: Frame | undefined;
+  /** What had happened to the guest that it left. */
+  #newestPast: Moment | undefined;
   /** Frames count only where rounds are not made to diverge on purpose. */
   readonly #framesCount: boolean;
   readonly #isLockstep: boolean;
@@ -108,8 +110,7 @@ export class RoundChecker implements RoundObserver {
     this.releases++;
     this.#mustServe(host, 'releases');
     if (!this.#framesCount) return;
-    this.#mustKnowAllFrames(host);
-    if (frame.index > (this.#newest?.index ?? 0)) this.#newest = frame;
+    this.#mustFitWhatWasSeen(host, frame);
     if (host.guest?.happened(frame) !== true) fail(`${host.id} releases what never happened there`);
     // In lockstep a successor need not have got there yet: what it executes will be the same.
     if (this.#isLockstep) return;
@@ -118,6 +119,22 @@ export class RoundChecker implements RoundObserver {
       if (other.guest?.happened(frame) !== true)
         fail(`${host.id} releases a frame of record ${frame.index}, which ${other.id} has not applied`);
     }
+  }
+
+  /**
+   * A leader that was frozen may still send what it was allowed to send: that lies in the past of what clients have
+   * seen since.
+   */
+  #mustFitWhatWasSeen(host: SimHost, frame: Frame): void {
+    const newest = this.#newest;
+    if (newest !== undefined && frame.index <= newest.index) {
+      if (!happened(this.#newestPast, frame))
+        fail(`${host.id} releases a frame of record ${frame.index} that contradicts what clients have seen`);
+      return;
+    }
+    this.#mustKnowAllFrames(host);
+    this.#newest = frame;
+    this.#newestPast = host.guest?.past;
   }
 
   /** It could win a term with what it holds now, and would serve. */

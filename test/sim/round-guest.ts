@@ -6,11 +6,12 @@
 import { bitmapWords, setBit, uniteInto } from '../../merkle/bitmap.ts';
 import type { PageHasher } from '../../merkle/page-hasher.ts';
 import type { ExchangeGuest } from '../../vmm/core/rounds/exchange-guest.ts';
+import { ExchangeRefusal } from '../../vmm/core/rounds/exchange-refusal.ts';
 import { UnreconciledSet } from '../../vmm/core/rounds/unreconciled-set.ts';
 import { digestOf, hasherOf } from './round-hash.ts';
 
 const PAGE_BYTES = 16;
-const DEVICE_BYTES = 24;
+const DEVICE_BYTES = 240;
 
 /** What left the guest in one round: a client that sees it has seen this history. */
 export interface Frame {
@@ -25,6 +26,13 @@ export type Chance = () => number;
 /** All that led to a guest's present state, newest first. Shared by guests that were made equal. */
 export interface Moment extends Frame {
   readonly before: Moment | undefined;
+}
+
+/** Whether the frame left in this past. */
+export function happened(past: Moment | undefined, frame: Frame): boolean {
+  let moment = past;
+  while (moment !== undefined && moment.index > frame.index) moment = moment.before;
+  return moment?.index === frame.index && moment.moment === frame.moment;
 }
 
 /** What each saved state had come by: known to the checkers alone, it travels beside the protocol. */
@@ -98,9 +106,7 @@ export class RoundGuest implements ExchangeGuest {
 
   /** The frame left in this guest's past. */
   happened(frame: Frame): boolean {
-    let moment = this.past;
-    while (moment !== undefined && moment.index > frame.index) moment = moment.before;
-    return moment?.index === frame.index && moment.moment === frame.moment;
+    return happened(this.past, frame);
   }
 
   // What an exchange asks for --------------------------------------------------------------------------
@@ -126,6 +132,10 @@ export class RoundGuest implements ExchangeGuest {
     state.set(this.devices);
     new DataView(state.buffer).setUint32(DEVICE_BYTES, this.#registry.push(this.past) - 1, true);
     return state;
+  }
+
+  checkState(state: Uint8Array): void {
+    if (state.length !== DEVICE_BYTES + 4) throw new ExchangeRefusal(`A state of ${state.length} bytes`);
   }
 
   loadState(state: Uint8Array): void {

@@ -66,7 +66,7 @@ export class ExchangeBackup {
     this.#sender = new PartSender(settings.crc32c, settings.partBytes);
     this.#question = new PartAssembly(settings.partBytes, settings.stagingBytesMax);
     this.#stage = new PartAssembly(settings.partBytes, settings.stagingBytesMax);
-    this.#staging = new Staging(memory.guest);
+    this.#staging = new Staging(memory.guest, memory.stateBase);
   }
 
   /** From now on only this term's leader is answered. */
@@ -313,7 +313,10 @@ export class ExchangeBackup {
       this.#say(attempt, MessageType.incomplete, step, NOTHING);
       return;
     }
-    this.#staging.read(this.#stage.bytes(bytes), this.#memory.union);
+    if (!this.#staging.read(this.#stage.bytes(bytes), this.#memory.union)) {
+      this.#answer(attempt, step, MessageType.wanted, NOTHING);
+      return;
+    }
     this.#apply(attempt, step, payload.slice(8));
   }
 
@@ -368,7 +371,10 @@ export class ExchangeBackup {
   #settle(attempt: Attempt): void {
     const { set, union } = this.#memory;
     set.settle({ term: attempt.term, attempt: attempt.attempt, index: attempt.index }, union);
-    if (attempt.kind !== 'compare') set.valid = true;
+    if (attempt.kind !== 'compare') {
+      set.valid = true;
+      this.#staging.keepState();
+    }
     attempt.phase = 'applied';
     this.#finish({ type: 'equal' });
   }

@@ -16,6 +16,8 @@ export interface ExchangeGuest {
   quiesce(): void;
   /** All that is not in pages: devices, clock, frames not yet taken. A view, good until the next call. */
   saveState(): Uint8Array;
+  /** Throws `ExchangeRefusal` on a state that `loadState` could not take; changes nothing. */
+  checkState(state: Uint8Array): void;
   /** Takes what `saveState` of another replica gave, and empties the output held here. Throws on a state it cannot load. */
   loadState(state: Uint8Array): void;
   readPage(page: number, out: Uint8Array, at: number): void;

@@ -55,6 +55,8 @@ export class ExchangeLeader {
   #session = 0;
   #step = 0;
   #state: Uint8Array = new Uint8Array(0);
+  /** The backup lacks the base of a delta. */
+  #wholeState = false;
   #pages = new Uint32Array(0);
   #pageCount = 0;
   #hashed = false;
@@ -66,13 +68,14 @@ export class ExchangeLeader {
   #nowUs = 0;
   /** When something last came of it: an answer, or more of the staging sent. */
   progressUs = 0;
+  beganUs = 0;
 
   constructor(memory: ExchangeMemory, settings: ExchangeSettings) {
     this.#memory = memory;
     this.#settings = settings;
     this.#sender = new PartSender(settings.crc32c, settings.partBytes);
     this.#answer = new PartAssembly(settings.partBytes, settings.stagingBytesMax);
-    this.#staging = new StagingSource(memory.guest);
+    this.#staging = new StagingSource(memory.guest, memory.stateBase);
     this.#choice = new ExchangeChoice(settings.link, memory.tree.fanOut);
   }
 
@@ -83,6 +86,11 @@ export class ExchangeLeader {
   /** A `compare` needs the guest no longer: it may go on. */
   get hashed(): boolean {
     return this.#hashed;
+  }
+
+  /** In the exchange under way. */
+  get sentBytes(): number {
+    return this.#sender.sentBytes - this.#sentBytesBefore;
   }
 
   get report(): RoundReport {
@@ -102,6 +110,7 @@ export class ExchangeLeader {
     const { guest, set } = this.#memory;
     this.#nowUs = nowUs;
     this.progressUs = nowUs;
+    this.beganUs = nowUs;
     this.#aim = aim;
     this.#outcome = undefined;
     this.#attemptsBefore = this.#attempt;
@@ -188,6 +197,10 @@ export class ExchangeLeader {
       case MessageType.incomplete:
         if (this.#phase === 'ending') this.#ship(this.#step - 1);
         break;
+      case MessageType.wanted:
+        this.#wholeState = true;
+        if (this.#phase === 'ending') this.#ship(this.#step + 1);
+        break;
       case MessageType.confirmed:
         if (this.#phase === 'confirming') this.#equal();
         break;
@@ -212,6 +225,7 @@ export class ExchangeLeader {
     const whole = !set.intact;
     this.#attempt++;
     this.#session = 0;
+    this.#wholeState = false;
     this.#hashed = false;
     this.#phase = 'opening';
     this.#tally.note({ attempts: this.#attempt - this.#attemptsBefore, dirtyPages: countBits(own) });
@@ -279,7 +293,7 @@ export class ExchangeLeader {
 
   #ship(step: number): void {
     this.#phase = 'shipping';
-    this.#staging.begin(this.#pages, this.#pageCount, this.#state);
+    this.#staging.begin(this.#pages, this.#pageCount, this.#state, this.#wholeState);
     this.#tally.note({ divergentPages: this.#pageCount });
     this.#step = step;
     this.#answer.begin();
@@ -314,8 +328,9 @@ export class ExchangeLeader {
   }
 
   #equal(): void {
-    const { set, union } = this.#memory;
-    const { term, index } = this.#aim;
+    const { set, union, stateBase } = this.#memory;
+    const { kind, term, index } = this.#aim;
+    if (kind !== 'compare') stateBase.keep(this.#state);
     set.settle({ term, index, attempt: this.#attempt }, union);
     this.#finish({ type: 'equal' });
   }

@@ -6,6 +6,7 @@ import { MerkleTree } from '../../../merkle/tree.ts';
 import type { Crc32c } from '../falcon/crc32c.ts';
 import type { ExchangeGuest } from './exchange-guest.ts';
 import { ExchangeRefusal } from './exchange-refusal.ts';
+import { StateBase } from './state-delta.ts';
 import type { UnreconciledSet } from './unreconciled-set.ts';
 
 export interface ExchangeSettings {
@@ -26,6 +27,7 @@ export class ExchangeMemory {
   readonly guest: ExchangeGuest;
   readonly set: UnreconciledSet;
   readonly tree: MerkleTree;
+  readonly stateBase: StateBase;
   readonly traversal = new Traversal();
   /** Every page there is. */
   readonly all: Uint32Array;
@@ -33,7 +35,8 @@ export class ExchangeMemory {
   readonly union: Uint32Array;
   readonly #scratch: Uint32Array;
 
-  constructor(guest: ExchangeGuest, set: UnreconciledSet) {
+  constructor(guest: ExchangeGuest, set: UnreconciledSet, crc32c: Crc32c) {
+    this.stateBase = new StateBase(crc32c);
     this.guest = guest;
     this.set = set;
     this.tree = new MerkleTree(guest.hasher);

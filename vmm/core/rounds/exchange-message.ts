@@ -36,7 +36,7 @@ export const MessageType = {
   end: 6,
   /** Parts of the staging are missing or harmed: all of it again. */
   incomplete: 7,
-  /** Pages whose delta does not fit what lies here: whole, please. */
+  /** The state is a delta whose base is not here: whole, please. */
   wanted: 8,
   applied: 9,
   confirm: 10,

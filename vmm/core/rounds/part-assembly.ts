@@ -5,6 +5,9 @@
 import { grown } from '../../../merkle/grow.ts';
 import { ExchangeRefusal } from './exchange-refusal.ts';
 
+/** Room that is kept from one message to the next. */
+const keptBytesMax = 16 << 20;
+
 export class PartAssembly {
   readonly #partBytes: number;
   readonly #bytesMax: number;
@@ -19,6 +22,8 @@ export class PartAssembly {
   }
 
   begin(): void {
+    // One large transfer must not hold its memory for ever.
+    if (this.#bytes.length > keptBytesMax) this.#bytes = new Uint8Array(0);
     this.#arrived.fill(0);
     this.#arrivedBytes = 0;
   }

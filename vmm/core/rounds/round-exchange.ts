@@ -28,7 +28,7 @@ export class RoundExchange {
   #leaderId: ReplicaId | undefined;
 
   constructor(guest: ExchangeGuest, set: UnreconciledSet, settings: ExchangeSettings) {
-    const memory = new ExchangeMemory(guest, set);
+    const memory = new ExchangeMemory(guest, set, settings.crc32c);
     this.set = set;
     this.#settings = settings;
     this.leader = new ExchangeLeader(memory, settings);

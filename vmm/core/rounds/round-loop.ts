@@ -350,7 +350,15 @@ export class RoundLoop {
       this.#closeRound();
       this.#repair = false;
       if (guest.serving) guest.releaseHeld();
+      if (partner !== undefined && this.#parts.scans === true) this.#scan(partner);
     }
+  }
+
+  /** All memory once more, whatever the sets say. */
+  #scan(partner: ReplicaId): void {
+    const { falcon, guest, exchange } = this.#parts;
+    exchange.set.lose();
+    exchange.begin({ kind: 'compare', term: falcon.term, index: guest.appliedIndex }, partner, this.#nowUs);
   }
 
   #followedOutcome(outcome: ExchangeOutcome): void {
@@ -364,6 +372,8 @@ export class RoundLoop {
     this.#unnamedSinceUs = Infinity;
     guest.adopted(outcome.report.index as LogIndex);
     this.#tellExecuted();
+    const scans = this.#parts.scans === true && outcome.report.kind !== 'adopt';
+    if (scans) this.#stand(outcome.report.index, false);
   }
 
   // Leading ------------------------------------------------------------------------------------------

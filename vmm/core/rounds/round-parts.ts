@@ -85,4 +85,6 @@ export interface RoundParts {
   readonly exchange: RoundExchange;
   readonly world: RoundWorld;
   readonly times: RoundTimes;
+  /** Tests: after each round all memory is compared, to find what no set holds. */
+  readonly scans?: boolean;
 }

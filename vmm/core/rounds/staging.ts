@@ -10,14 +10,17 @@ import { grown } from '../../../merkle/grow.ts';
 import type { ExchangeGuest } from './exchange-guest.ts';
 import { ExchangeRefusal } from './exchange-refusal.ts';
 import type { PartSource } from './part-sender.ts';
+import type { StateBase } from './state-delta.ts';
 
 const ITEM_BYTES = 12;
-const form = { wholePage: 1, zeroPage: 2, state: 3 } as const;
+const form = { wholePage: 1, zeroPage: 2, state: 3, stateDelta: 4 } as const;
 
 /** The leader's side: makes the stream while it is sent. The guest must stand until all of it has gone. */
 export class StagingSource implements PartSource {
   readonly #guest: ExchangeGuest;
+  readonly #base: StateBase;
   readonly #item: Uint8Array;
+  #stateForm: number = form.state;
   #pages = new Uint32Array(0);
   #count = 0;
   #state = new Uint8Array(0);
@@ -28,15 +31,19 @@ export class StagingSource implements PartSource {
   bytes = 0;
   zeroPages = 0;
 
-  constructor(guest: ExchangeGuest) {
+  constructor(guest: ExchangeGuest, base: StateBase) {
     this.#guest = guest;
+    this.#base = base;
     this.#item = new Uint8Array(ITEM_BYTES + guest.pageBytes);
   }
 
-  begin(pages: Uint32Array, count: number, state: Uint8Array): void {
+  /** `wholeState`: the other side has asked for it. */
+  begin(pages: Uint32Array, count: number, state: Uint8Array, wholeState: boolean): void {
+    const delta = wholeState ? undefined : this.#base.deltaOf(state);
+    this.#stateForm = delta === undefined ? form.state : form.stateDelta;
     this.#pages = pages as Uint32Array<ArrayBuffer>;
     this.#count = count;
-    this.#state = state as Uint8Array<ArrayBuffer>;
+    this.#state = (delta ?? state) as Uint8Array<ArrayBuffer>;
     this.rewind();
   }
 
@@ -64,7 +71,7 @@ export class StagingSource implements PartSource {
     const number = this.#next++;
     if (number < this.#count) this.#rest = this.#pageItem(this.#pages[number] ?? 0);
     else if (number === this.#count)
-      this.#rest = heading(new Uint8Array(ITEM_BYTES), form.state, 0, this.#state.length);
+      this.#rest = heading(new Uint8Array(ITEM_BYTES), this.#stateForm, 0, this.#state.length);
     else if (number === this.#count + 1) this.#rest = this.#state;
     else return false;
     return true;
@@ -98,6 +105,7 @@ function isZero(bytes: Uint8Array, from: number): boolean {
 /** The backup's side: a staging that is complete and makes sense, until it is applied. */
 export class Staging {
   readonly #guest: ExchangeGuest;
+  readonly #base: StateBase;
   readonly #zeros: Uint8Array;
   #bytes: Uint8Array = new Uint8Array(0);
   /** Invariant: page i's content lies at `#offsets[i]`, or is zeros where that is 0. */
@@ -106,13 +114,17 @@ export class Staging {
   pages = new Uint32Array(0);
   pageCount = 0;
 
-  constructor(guest: ExchangeGuest) {
+  constructor(guest: ExchangeGuest, base: StateBase) {
     this.#guest = guest;
+    this.#base = base;
     this.#zeros = new Uint8Array(guest.pageBytes);
   }
 
-  /** Throws `ExchangeRefusal` on what no leader that knows this union would stage. */
-  read(bytes: Uint8Array, union: Uint32Array): void {
+  /**
+   * False: the state is a delta whose base is not here. Throws `ExchangeRefusal` on what no leader that knows this
+   * union would stage.
+   */
+  read(bytes: Uint8Array, union: Uint32Array): boolean {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.#bytes = bytes;
     this.pageCount = 0;
@@ -122,15 +134,22 @@ export class Staging {
       const length = view.getUint32(at + 8, true);
       at += ITEM_BYTES;
       if (length > bytes.length - at) break;
-      if (itemForm === form.state) {
-        this.#state = bytes.subarray(at, at + length);
-        if (at + length === bytes.length) return;
-        break;
+      if (itemForm === form.state || itemForm === form.stateDelta) {
+        if (at + length !== bytes.length) break;
+        return this.#takeState(bytes.subarray(at), itemForm);
       }
       this.#takePage(view.getUint32(at - 8, true), itemForm, at, length, union);
       at += length;
     }
     throw new ExchangeRefusal(`The staging of ${bytes.length} bytes makes no sense at byte ${at}`);
+  }
+
+  #takeState(bytes: Uint8Array, itemForm: number): boolean {
+    const state = itemForm === form.state ? bytes : this.#base.apply(bytes);
+    if (state === undefined) return false;
+    this.#guest.checkState(state);
+    this.#state = state;
+    return true;
   }
 
   #takePage(page: number, itemForm: number, at: number, length: number, union: Uint32Array): void {
@@ -166,5 +185,10 @@ export class Staging {
     }
     guest.invalidate(this.pages, this.pageCount);
     guest.loadState(this.#state);
+  }
+
+  /** This guest was proven equal: both sides have this state. */
+  keepState(): void {
+    this.#base.keep(this.#state);
   }
 }
