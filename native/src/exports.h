@@ -29,6 +29,9 @@ Napi::Value port_accept(const Napi::CallbackInfo& info);
 Napi::Value port_receive(const Napi::CallbackInfo& info);
 void port_send(const Napi::CallbackInfo& info);
 
+// tsc.cc
+Napi::Value tsc_khz(const Napi::CallbackInfo& info);
+
 // tap.cc
 Napi::Value tap_open(const Napi::CallbackInfo& info);
 void tap_carrier(const Napi::CallbackInfo& info);

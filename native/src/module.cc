@@ -28,6 +28,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   define<gaia::port_accept>(exports, "portAccept");
   define<gaia::port_receive>(exports, "portReceive");
   define<gaia::port_send>(exports, "portSend");
+  define<gaia::tsc_khz>(exports, "tscKhz");
   define<gaia::tap_open>(exports, "tapOpen");
   define<gaia::tap_carrier>(exports, "tapCarrier");
   define<gaia::blake3_pages>(exports, "blake3Pages");

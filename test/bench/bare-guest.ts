@@ -25,12 +25,13 @@ export class BareGuest {
     this.readyS = readyS;
   }
 
-  /** `folder` takes its console. The namespace has the tap. */
+  /** `folder` takes its console. The namespace has the tap. `binary`: another QEMU than the patched one. */
   static async boot(
     image: Image,
     namespace: NetworkNamespace,
     folder: string,
     signal: AbortSignal,
+    binary?: string,
   ): Promise<BareGuest> {
     const serialFile = join(folder, 'serial.log');
     const args = machineArguments({
@@ -48,7 +49,7 @@ export class BareGuest {
     });
     signal.throwIfAborted();
     const began = performance.now();
-    const qemu = new QemuProcess({ args, serialFile, namespace });
+    const qemu = new QemuProcess({ args, serialFile, namespace, ...(binary === undefined ? {} : { binary }) });
     const end = (): void => void qemu.stop();
     signal.addEventListener('abort', end);
     try {

@@ -18,9 +18,10 @@ import { merkle } from './merkle.bench.ts';
 import { currentCommit, describeMachine, describeVersions } from './machine.ts';
 import { vm } from './vm/vm.bench.ts';
 import { renderPlots } from './plot.ts';
+import { qemu } from './qemu/qemu.bench.ts';
 import { failuresOf, makeReport, renderReport } from './report.ts';
 
-const benches: readonly Bench[] = [boot, merkle, vm];
+const benches: readonly Bench[] = [boot, merkle, qemu, vm];
 
 async function main(words: readonly string[]): Promise<number> {
   const parsed = parseArguments(

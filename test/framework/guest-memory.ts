@@ -105,6 +105,8 @@ export class DirtyWatch {
   /** Over all checks. */
   changedPages = 0;
   dirtyPages = 0;
+  /** Names of the blocks that ever changed. */
+  readonly changedBlocks = new Set<string>();
   readonly #port: GuestPort;
   readonly #copy: MemoryCopy;
   readonly #dirty: Uint32Array;
@@ -129,6 +131,10 @@ export class DirtyWatch {
     const changed = this.#copy.renew();
     const missing = this.#copy.missing(changed, this.#dirty);
     this.changedPages += countBits(changed);
+    for (const { name, bitmapBit, pageCount } of this.#port.blocks) {
+      const words = changed.subarray(bitmapBit / 32, Math.ceil((bitmapBit + pageCount) / 32));
+      if (words.some((word) => word !== 0)) this.changedBlocks.add(name);
+    }
     this.dirtyPages += countBits(this.#dirty);
     this.#dirty.fill(0);
     return missing;

@@ -3,6 +3,7 @@
  * The leader's output goes to its tap, the backup's is dropped, as the agents would have it.
  */
 import type { Stopped } from '../../vmm/io/qemu/port.ts';
+import { cloneGuest } from './clone-guest.ts';
 import type { PortGuest } from './port-guest.ts';
 
 export interface PairRound {
@@ -27,24 +28,7 @@ export class LockstepPair {
 
   /** Gives the standing `leader`'s whole state to `backup`, a fresh guest of the same machine. */
   static clone(leader: PortGuest, backup: PortGuest): LockstepPair {
-    const stopped = leader.port.pause();
-    const { bytes, checksum } = leader.port.save();
-    // Some of what devices know is in no saved state, and loading resets it: so both load the same.
-    leader.port.load(bytes, checksum);
-    for (const [index, block] of leader.port.blocks.entries()) {
-      const other = backup.port.blocks[index];
-      if (other?.name !== block.name) throw new Error(`The backup has no block ${block.name}`);
-      Buffer.from(other.memory).set(Buffer.from(block.memory));
-    }
-    backup.port.deliver.data.set(leader.port.deliver.data);
-    backup.port.deliver.moveTo(stopped.deliverTail, leader.port.deliver.head);
-    backup.port.deviceState.set(leader.port.deviceState.subarray(0, bytes));
-    backup.port.load(bytes, checksum);
-    backup.stateLoaded(stopped.virtualNs);
-    leader.port.collect();
-    backup.port.collect();
-    leader.takeOutput();
-    backup.takeOutput();
+    cloneGuest(leader, backup);
     return new LockstepPair(leader, backup);
   }
 

@@ -175,6 +175,13 @@ export class PortGuest {
     return stopped;
   }
 
+  /** Stops so that devices know of it; returns where the guest stands. */
+  pause(): Stopped {
+    const stopped = this.port.pause();
+    this.#virtualNs = stopped.virtualNs;
+    return stopped;
+  }
+
   /** Runs until the console shows `text`. */
   bootUntil(text: string, virtualNsMax = 60e9): void {
     while (!this.serial.includes(text)) {

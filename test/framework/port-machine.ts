@@ -48,7 +48,7 @@ const firmwareBytes = 65_536;
 const resetVector = 0xfff0;
 
 /** 64 KiB of 16-bit code that the processor enters at f000:f000. */
-function firmwareOf(code: string): Uint8Array {
+export function firmwareOf(code: string): Uint8Array {
   const firmware = new Uint8Array(firmwareBytes).fill(0xf4);
   firmware.set(Buffer.from(code.replaceAll(' ', ''), 'hex'), 0xf000);
   firmware.set(Buffer.from('ea00f000f0', 'hex'), resetVector);

@@ -141,6 +141,7 @@ const refusals: Readonly<Record<keyof NativeBinding, readonly Refusal[]>> = {
     ['message', 'empty', RangeError, [fd, new Uint8Array(0)]],
     ['message', 'detached', TypeError, [fd, detached(Uint8Array)]],
   ],
+  tscKhz: [], // Takes nothing.
   tapOpen: [
     ['name', 'missing', TypeError, []],
     ['name', 'empty', RangeError, ['', { vnetHeader: true }]],
