@@ -49,7 +49,12 @@ export class BareGuest {
     });
     signal.throwIfAborted();
     const began = performance.now();
-    const qemu = new QemuProcess({ args, serialFile, namespace, ...(binary === undefined ? {} : { binary }) });
+    const qemu = new QemuProcess({
+      args,
+      serialFile,
+      namespace,
+      ...(binary === undefined ? {} : { binary }),
+    });
     const end = (): void => void qemu.stop();
     signal.addEventListener('abort', end);
     try {

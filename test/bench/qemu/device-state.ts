@@ -10,7 +10,7 @@ const roundNs = 2_000_000;
 const warmingCycles = 5;
 const memoryBytes = 256 << 20;
 
-export const stateRow = {
+const stateRow = {
   save: (machine: Machine) => `SAVE: ${machine}`,
   loadKeepingCode: (machine: Machine) => `LOAD, code kept: ${machine}`,
   load: (machine: Machine) => `LOAD, code dropped: ${machine}`,
@@ -47,9 +47,9 @@ export class DeviceStates {
         guest.port.load(bytes, checksum, true);
         const loaded = performance.now();
         guest.runFor(roundNs);
-        guest.port.save();
+        const second = guest.port.save();
         const again = performance.now();
-        guest.port.load(bytes, checksum);
+        guest.port.load(second.bytes, second.checksum);
         const dropped = performance.now();
         if (cycle < 0) continue;
         this.#add(stateRow.save(machine), saved - begun);

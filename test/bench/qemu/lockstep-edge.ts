@@ -6,7 +6,7 @@ import type { Measurements } from '../measurements.ts';
 
 const warmingRounds = 100;
 
-export const lockstepRow = {
+const lockstepRow = {
   empty: 'empty lockstep round: pc, 256 MiB',
 } as const;
 

@@ -2,6 +2,7 @@
  * What the gaia port of QEMU costs: the edge of a round (stop, bitmap, resume), device state, and frames through the
  * rings beside frames through a plain tap. The bench is the agent itself, so that only QEMU and one thread take part.
  */
+import { getPriority } from 'node:os';
 import { buildImage } from '../../../images/index.ts';
 import { BrokenEnvironmentError, requireQemu } from '../../../vmm/index.ts';
 import { NetworkNamespace } from '../../framework/network-namespace.ts';
@@ -81,7 +82,12 @@ function barsOf(rows: readonly Row[], unit: string): BarPlot['bars'] {
 
 function plotsOf(rows: readonly Row[]): Plot[] {
   return [
-    { kind: 'bars', title: 'Median, with the range from least to 99th of 100', unit: 'µs', bars: barsOf(rows, 'µs') },
+    {
+      kind: 'bars',
+      title: 'Median, with the range from least to 99th of 100',
+      unit: 'µs',
+      bars: barsOf(rows, 'µs'),
+    },
     { kind: 'bars', title: 'Frames in both directions', unit: 'frames/s', bars: barsOf(rows, 'frames/s') },
   ];
 }
@@ -91,13 +97,15 @@ function settingsOf(quick: boolean, { turns, cyclesPerTurn, load }: Sizes): Sett
     quick,
     turns,
     cyclesPerTurn,
+    priority: `nice ${getPriority()}`,
     accelerator: 'TCG, one vCPU, free-running unless a row says lockstep',
     pauseCycle: `STOP, COLLECT, RUN until the guest is seen to count on; ${dirtyPages} pages are dirty, its disk is idle; STOP, COLLECT and RUN are parts of these cycles`,
     byPause: 'the same with PAUSE, which stops as vm_stop() does: it flushes the disk and tells every device',
     limit: 'a request that does nothing is the least that any of them can take',
     deviceState: 'of a redis guest of 256 MiB that has booted, without its RAM',
     frames: `redis-benchmark GET on ${load.connections} connections, ${load.requests} requests a turn, frames counted at the tap, both directions`,
-    throughTheRings: 'the bench delivers what came in, lets the guest run until it is quiet, releases what it sent; nothing is agreed on or compared',
+    throughTheRings:
+      'the bench delivers what came in, lets the guest run until it is quiet, releases what it sent; nothing is agreed on or compared',
     plainTap: `${plainQemu().name}, free-running, same machine and memory`,
   };
 }
