@@ -17,6 +17,21 @@ export interface ReceivedMessage {
   readonly fds: readonly number[];
 }
 
+/** A thread that writes a log; see native/src/log_writer.h. */
+export interface LogWriter {
+  /** Names it in the other calls, which only the thread that opened it may make. */
+  readonly writer: number;
+  /** Rings when something became durable, failed, or was prepared. The writer's own: it is closed with it. */
+  readonly eventFd: number;
+  /**
+   * Eight Int32, to be read with Atomics.load: 0 writes that are durable (modulo 2^32); 1 errno of the failure that
+   * stopped the writer for good, or 0; 2 the call that failed (1 pwrite, 2 fdatasync); 3 prepared files that have
+   * come to an end (modulo 2^32); 4 errno of the newest, or 0; 5 its descriptor, from then on the caller's, or -1;
+   * 6 group commits (modulo 2^32).
+   */
+  readonly words: ArrayBuffer;
+}
+
 export interface NativeBinding {
   /** Anonymous shared memory, zeroed (memfd_create, sealed against shrinking). Returns its file descriptor.
    * `name` (1 to 249 bytes) is for people who read /proc. */
@@ -51,6 +66,32 @@ export interface NativeBinding {
   drain(fd: number): void;
   /** A descriptor that becomes readable when the process ends (pidfd_open). */
   pidfdOpen(pid: number): number;
+
+  /** Starts a thread that writes what is given to it, through a buffer of `ringBytes` (4096 to 2^30). */
+  logWriterOpen(ringBytes: number): LogWriter;
+  /**
+   * Copies `length` bytes from `at` of `bytes`, to be written at `offsetBytes` of `fd`, which must stay open until
+   * they are durable. All that waits goes out together and is synced by one fdatasync for each file. Not `sync`:
+   * a later write that is makes them durable. False: no room now, or 8192 writes wait. After a failure they wait
+   * for ever.
+   */
+  logWriterWrite(
+    writer: number,
+    fd: number,
+    offsetBytes: number,
+    bytes: Uint8Array,
+    at: number,
+    length: number,
+    sync: boolean,
+  ): boolean;
+  /**
+   * Makes a file of `bytes` zeros (mode 0600) on another thread, with its place on the disk taken, and syncs it and
+   * its folder. Words 3 to 5 tell when and how it ended; after a failure there is no file, unless one was there
+   * before (EEXIST). False: another is under way.
+   */
+  logWriterPrepare(writer: number, path: string, bytes: number): boolean;
+  /** Writes and syncs what waits, and ends the thread. */
+  logWriterClose(writer: number): void;
 
   /** Listens on a SOCK_SEQPACKET Unix socket (non-blocking, mode 0600); refuses paths over 107 bytes. A socket
    * that nobody holds any more is replaced; one in use, or any other file, stays (EADDRINUSE). */

@@ -23,6 +23,12 @@ void drain(const Napi::CallbackInfo& info);
 Napi::Value wait_readable(const Napi::CallbackInfo& info);
 Napi::Value pidfd_open(const Napi::CallbackInfo& info);
 
+// log_writer_exports.cc
+Napi::Value log_writer_open(const Napi::CallbackInfo& info);
+Napi::Value log_writer_write(const Napi::CallbackInfo& info);
+Napi::Value log_writer_prepare(const Napi::CallbackInfo& info);
+void log_writer_close(const Napi::CallbackInfo& info);
+
 // port_socket.cc
 Napi::Value port_listen(const Napi::CallbackInfo& info);
 Napi::Value port_accept(const Napi::CallbackInfo& info);

@@ -24,6 +24,10 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   define<gaia::ring>(exports, "ring");
   define<gaia::drain>(exports, "drain");
   define<gaia::pidfd_open>(exports, "pidfdOpen");
+  define<gaia::log_writer_open>(exports, "logWriterOpen");
+  define<gaia::log_writer_write>(exports, "logWriterWrite");
+  define<gaia::log_writer_prepare>(exports, "logWriterPrepare");
+  define<gaia::log_writer_close>(exports, "logWriterClose");
   define<gaia::port_listen>(exports, "portListen");
   define<gaia::port_accept>(exports, "portAccept");
   define<gaia::port_receive>(exports, "portReceive");

@@ -70,6 +70,18 @@ function useDoorbells() {
   for (const fd of [readFd, writeFd, pidfd]) closeSync(fd);
 }
 
+function useLog() {
+  const fd = addon.memoryCreate('gaia-leak-log', 65536);
+  for (let i = 0; i < 4; i += 1) {
+    const { writer } = addon.logWriterOpen(8192);
+    for (let at = 0; at < 65536; at += 1024)
+      addon.logWriterWrite(writer, fd, at, new Uint8Array(1024), 0, 1024, true);
+    addon.logWriterPrepare(writer, '/proc/gaia-cannot-be-made', 4096);
+    // The last one is left to the end of the thread, with its bytes still in memory that is open until then.
+    if (i < 3) addon.logWriterClose(writer);
+  }
+}
+
 function usePort() {
   const path = join(folder, 'leak');
   const listenFd = addon.portListen(path);
@@ -99,6 +111,7 @@ if (isMainThread) {
   callStrangely();
   useMemory();
   useDoorbells();
+  useLog();
   usePort();
   for (let i = 0; i < 8; i += 1) {
     const worker = new Worker(new URL(import.meta.url), {
@@ -119,5 +132,6 @@ if (isMainThread) {
   for (let i = 0; i < 20; i += 1) {
     useMemory();
     useDoorbells();
+    useLog();
   }
 }

@@ -29,6 +29,15 @@ function detachedBuffer(): ArrayBuffer {
 }
 
 const bytes = new Uint8Array(64);
+const log = addon.logWriterOpen(4096);
+afterAll(() => addon.logWriterClose(log.writer));
+
+function closedWriter(): number {
+  const { writer } = addon.logWriterOpen(4096);
+  addon.logWriterClose(writer);
+  return writer;
+}
+
 const fds = Int32Array.of(fd);
 const pages = Uint32Array.of(0, 1);
 const socketPath = join(tmpdir(), 'gaia-refused.sock');
@@ -117,6 +126,35 @@ const refusals: Readonly<Record<keyof NativeBinding, readonly Refusal[]>> = {
     ['pid', 'zero', RangeError, [0]],
     ['pid', 'negative', RangeError, [-5]],
     ['pid', 'over 31 bits', RangeError, [2 ** 31]],
+  ],
+  logWriterOpen: [
+    ['ringBytes', 'missing', TypeError, []],
+    ['ringBytes', 'less than a page', RangeError, [4095]],
+    ['ringBytes', 'over a GiB', RangeError, [2 ** 30 + 1]],
+  ],
+  logWriterWrite: [
+    ['writer', 'missing', TypeError, []],
+    ['writer', 'never opened', RangeError, [999, fd, 0, bytes, 0, 8, true]],
+    ['fd', 'negative', RangeError, [log.writer, -1, 0, bytes, 0, 8, true]],
+    ['offsetBytes', 'negative', RangeError, [log.writer, fd, -1, bytes, 0, 8, true]],
+    ['bytes', 'an ArrayBuffer', TypeError, [log.writer, fd, 0, memory, 0, 8, true]],
+    ['bytes', 'detached', TypeError, [log.writer, fd, 0, detached(Uint8Array), 0, 8, true]],
+    ['at', 'negative', RangeError, [log.writer, fd, 0, bytes, -1, 8, true]],
+    ['length', 'zero', RangeError, [log.writer, fd, 0, bytes, 0, 0, true]],
+    ['length', 'past the end', RangeError, [log.writer, fd, 0, bytes, 60, 8, true]],
+    ['length', 'beyond the end', RangeError, [log.writer, fd, 0, bytes, 65, 1, true]],
+    ['length', 'over the ring', RangeError, [log.writer, fd, 0, new Uint8Array(4097), 0, 4097, true]],
+    ['sync', 'a number', TypeError, [log.writer, fd, 0, bytes, 0, 8, 1]],
+  ],
+  logWriterPrepare: [
+    ['writer', 'never opened', RangeError, [999, '/', 1]],
+    ['path', 'empty', RangeError, [log.writer, '', 1]],
+    ['path', 'with a NUL', RangeError, [log.writer, 'a\0b', 1]],
+    ['bytes', 'zero', RangeError, [log.writer, socketPath, 0]],
+  ],
+  logWriterClose: [
+    ['writer', 'missing', TypeError, []],
+    ['writer', 'closed before', RangeError, [closedWriter()]],
   ],
   portListen: [
     ['path', 'missing', TypeError, []],

@@ -1,0 +1,63 @@
+/* Preloaded into a process under test: makes fdatasync of files below GAIA_FAULTY_FOLDER slow or fail, and
+ * their pwrite short or fail. How often each went well is kept, so that a test can see what was never tried
+ * again.
+ *
+ *   GAIA_FDATASYNC_US     every fdatasync takes so many microseconds more
+ *   GAIA_FDATASYNC_FAILS  the so-manieth fdatasync (from 1) fails with EIO, and only that one
+ *   GAIA_PWRITE_FAILS     the same for pwrite, with ENOSPC
+ *   GAIA_PWRITE_SHORT     no pwrite takes more bytes at once than this
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static atomic_long syncs;
+static atomic_long writes;
+
+static long setting(const char* name) {
+  const char* text = getenv(name);
+  return text == NULL ? 0 : atol(text);
+}
+
+static int is_ours(int fd) {
+  char link[64];
+  char path[4096];
+  const char* folder = getenv("GAIA_FAULTY_FOLDER");
+  if (folder == NULL) return 0;
+  snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+  const ssize_t bytes = readlink(link, path, sizeof path - 1);
+  return bytes > 0 && strncmp(path, folder, strlen(folder)) == 0;
+}
+
+int fdatasync(int fd) {
+  static int (*next)(int);
+  if (next == NULL) next = (int (*)(int))dlsym(RTLD_NEXT, "fdatasync");
+  if (!is_ours(fd)) return next(fd);
+  if (setting("GAIA_FDATASYNC_US") > 0) usleep((useconds_t)setting("GAIA_FDATASYNC_US"));
+  if (atomic_fetch_add(&syncs, 1) + 1 == setting("GAIA_FDATASYNC_FAILS")) {
+    errno = EIO;
+    return -1;
+  }
+  return next(fd);
+}
+
+ssize_t pwrite(int fd, const void* bytes, size_t length, off_t offset) {
+  static ssize_t (*next)(int, const void*, size_t, off_t);
+  if (next == NULL) next = (ssize_t(*)(int, const void*, size_t, off_t))dlsym(RTLD_NEXT, "pwrite");
+  if (!is_ours(fd)) return next(fd, bytes, length, offset);
+  if (atomic_fetch_add(&writes, 1) + 1 == setting("GAIA_PWRITE_FAILS")) {
+    errno = ENOSPC;
+    return -1;
+  }
+  const long most = setting("GAIA_PWRITE_SHORT");
+  return next(fd, bytes, most > 0 && length > (size_t)most ? (size_t)most : length, offset);
+}
+
+ssize_t pwrite64(int fd, const void* bytes, size_t length, off_t offset) {
+  return pwrite(fd, bytes, length, offset);
+}
