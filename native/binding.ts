@@ -85,13 +85,15 @@ export interface NativeBinding {
     sync: boolean,
   ): boolean;
   /**
-   * Makes a file of `bytes` zeros (mode 0600) on another thread, with its place on the disk taken, and syncs it and
-   * its folder. Words 3 to 5 tell when and how it ended; after a failure there is no file, unless one was there
+   * Makes a file of `bytes` (mode 0600) on another thread, `head` and then zeros, with its place on the disk taken,
+   * and syncs it and its folder. Words 3 to 5 tell when and how it ended; after a failure there is no file, unless one was there
    * before (EEXIST). False: another is under way.
    */
-  logWriterPrepare(writer: number, path: string, bytes: number): boolean;
+  logWriterPrepare(writer: number, path: string, bytes: number, head: Uint8Array): boolean;
   /** Writes and syncs what waits, and ends the thread. */
   logWriterClose(writer: number): void;
+  /** Drops what the page cache holds of a file and is on disk: the next read comes from the disk itself. */
+  fileForgetCached(fd: number): void;
 
   /** Listens on a SOCK_SEQPACKET Unix socket (non-blocking, mode 0600); refuses paths over 107 bytes. A socket
    * that nobody holds any more is replaced; one in use, or any other file, stays (EADDRINUSE). */

@@ -28,6 +28,7 @@ Napi::Value log_writer_open(const Napi::CallbackInfo& info);
 Napi::Value log_writer_write(const Napi::CallbackInfo& info);
 Napi::Value log_writer_prepare(const Napi::CallbackInfo& info);
 void log_writer_close(const Napi::CallbackInfo& info);
+void file_forget_cached(const Napi::CallbackInfo& info);
 
 // port_socket.cc
 Napi::Value port_listen(const Napi::CallbackInfo& info);

@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <system_error>
+#include <utility>
 
 namespace gaia {
 
@@ -58,10 +59,14 @@ int sync_folder_of(const std::string& path) {
 }
 
 // 0, and the file's descriptor in `result`; or an errno, and no file is left.
-int prepare_file(const std::string& path, int64_t bytes, int* result) {
+int prepare_file(const std::string& path, int64_t bytes, const std::vector<uint8_t>& head, int* result) {
   ScopedFd fd(open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
   if (!fd.valid()) return errno;
   int error_number = posix_fallocate(fd.get(), 0, bytes);
+  if (error_number == 0 && !head.empty()) {
+    const ssize_t written = pwrite(fd.get(), head.data(), head.size(), 0);
+    if (written != static_cast<ssize_t>(head.size())) error_number = written < 0 ? errno : EIO;
+  }
   if (error_number == 0 && fsync(fd.get()) != 0) error_number = errno;
   if (error_number == 0) error_number = sync_folder_of(path);
   if (error_number != 0) {
@@ -204,12 +209,12 @@ void LogWriter::ring_event() const {
   [[maybe_unused]] const ssize_t bytes = ::write(event_fd_.get(), &one, sizeof one);
 }
 
-bool LogWriter::prepare(const std::string& path, int64_t bytes) {
+bool LogWriter::prepare(const std::string& path, int64_t bytes, std::vector<uint8_t> head) {
   if (preparing_.exchange(true)) return false;
   if (preparer_.joinable()) preparer_.join();
-  preparer_ = thread_without_signals([this, path, bytes] {
+  preparer_ = thread_without_signals([this, path, bytes, head = std::move(head)] {
     int fd = -1;
-    const int error_number = prepare_file(path, bytes, &fd);
+    const int error_number = prepare_file(path, bytes, head, &fd);
     words_->prepare_errno.store(error_number, std::memory_order_relaxed);
     words_->prepared_fd.store(fd, std::memory_order_relaxed);
     preparing_.store(false);

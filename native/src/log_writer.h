@@ -62,9 +62,9 @@ class LogWriter {
   // stays open until they are durable. Not `sync`: they may wait for the next write that is. False: no room
   // now.
   bool write(int fd, int64_t offset, const uint8_t* bytes, size_t length, bool sync);
-  // Makes a file of `bytes` zeros that has its place on the disk, behind the owner's back; one at a time
-  // (false: one is under way). A file of this name is not touched: EEXIST.
-  bool prepare(const std::string& path, int64_t bytes);
+  // Makes a file of `bytes` that has its place on the disk, `head` and then zeros, behind the owner's back;
+  // one at a time (false: one is under way). A file of this name is not touched: EEXIST.
+  bool prepare(const std::string& path, int64_t bytes, std::vector<uint8_t> head);
 
   size_t ring_bytes() const { return ring_bytes_; }
   int event_fd() const { return event_fd_.get(); }

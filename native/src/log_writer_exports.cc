@@ -1,7 +1,11 @@
 // The face of log_writer.h towards TypeScript: writers by number, each of the thread that opened it.
+#include <fcntl.h>
+
 #include <climits>
 #include <memory>
 #include <system_error>
+#include <utility>
+#include <vector>
 
 #include "addon_data.h"
 #include "arguments.h"
@@ -91,7 +95,21 @@ Napi::Value log_writer_prepare(const Napi::CallbackInfo& info) {
   LogWriter& writer = writer_of(arguments);
   const std::string path = arguments.text(1, "path", kPathBytesMax);
   const int64_t bytes = arguments.integer(2, "bytes", 1, kIntegerMax);
-  return Napi::Boolean::New(info.Env(), writer.prepare(path, bytes));
+  const Slice<uint8_t> head = arguments.uint8_array(3, "head");
+  if (static_cast<int64_t>(head.length) > bytes) {
+    arguments.refuse_range("head", "must fit into the file's " + std::to_string(bytes) + " bytes, unlike " +
+                                       std::to_string(head.length));
+  }
+  std::vector<uint8_t> copy(head.data, head.data + head.length);
+  return Napi::Boolean::New(info.Env(), writer.prepare(path, bytes, std::move(copy)));
+}
+
+void file_forget_cached(const Napi::CallbackInfo& info) {
+  const Arguments arguments(info, "fileForgetCached");
+  const int error_number = posix_fadvise(arguments.fd(0, "fd"), 0, 0, POSIX_FADV_DONTNEED);
+  if (error_number != 0) {
+    throw_system_error(info.Env(), error_number, "posix_fadvise", "Cannot forget what is cached of a file");
+  }
 }
 
 void log_writer_close(const Napi::CallbackInfo& info) {

@@ -28,6 +28,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   define<gaia::log_writer_write>(exports, "logWriterWrite");
   define<gaia::log_writer_prepare>(exports, "logWriterPrepare");
   define<gaia::log_writer_close>(exports, "logWriterClose");
+  define<gaia::file_forget_cached>(exports, "fileForgetCached");
   define<gaia::port_listen>(exports, "portListen");
   define<gaia::port_accept>(exports, "portAccept");
   define<gaia::port_receive>(exports, "portReceive");

@@ -76,7 +76,7 @@ function useLog() {
     const { writer } = addon.logWriterOpen(8192);
     for (let at = 0; at < 65536; at += 1024)
       addon.logWriterWrite(writer, fd, at, new Uint8Array(1024), 0, 1024, true);
-    addon.logWriterPrepare(writer, '/proc/gaia-cannot-be-made', 4096);
+    addon.logWriterPrepare(writer, '/proc/gaia-cannot-be-made', 4096, new Uint8Array(8));
     // The last one is left to the end of the thread, with its bytes still in memory that is open until then.
     if (i < 3) addon.logWriterClose(writer);
   }

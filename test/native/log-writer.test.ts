@@ -134,17 +134,19 @@ describe('a log writer', () => {
     expect(lines.length).toBeGreaterThan(1);
   });
 
-  it('prepares a file of zeros with its place on the disk', () => {
+  it('prepares a file with its place on the disk', () => {
     const { log, words } = openWriter(4096);
     const file = join(folder, 'prepared');
-    expect(addon.logWriterPrepare(log.writer, file, 1 << 20)).toBe(true);
+    expect(addon.logWriterPrepare(log.writer, file, 1 << 20, Uint8Array.of(1, 2, 3))).toBe(true);
     untilWord(log, words, 3, 1);
     expect(Atomics.load(words, 4)).toBe(0);
     const status = statSync(file);
     expect(status.size).toBe(1 << 20);
     expect(status.blocks * 512).toBeGreaterThanOrEqual(1 << 20);
     expect(status.mode & 0o777).toBe(0o600);
-    expect(readFileSync(file).every((byte) => byte === 0)).toBe(true);
+    const bytes = readFileSync(file);
+    expect([...bytes.subarray(0, 3)]).toEqual([1, 2, 3]);
+    expect(bytes.subarray(3).every((byte) => byte === 0)).toBe(true);
     const fd = Atomics.load(words, 5);
     expect(openFds()).toContain(`${fd} -> ${file}`);
     closeSync(fd);
@@ -154,13 +156,13 @@ describe('a log writer', () => {
     const { log, words } = openWriter(4096);
     const file = join(folder, 'there');
     writeFileSync(file, 'mine');
-    addon.logWriterPrepare(log.writer, file, 4096);
+    addon.logWriterPrepare(log.writer, file, 4096, new Uint8Array(0));
     untilWord(log, words, 3, 1);
     expect(Atomics.load(words, 4)).toBe(constants.errno.EEXIST);
     expect(Atomics.load(words, 5)).toBe(-1);
     expect(readFileSync(file, 'utf8')).toBe('mine');
     // More than any disk has.
-    addon.logWriterPrepare(log.writer, join(folder, 'huge'), 2 ** 52);
+    addon.logWriterPrepare(log.writer, join(folder, 'huge'), 2 ** 52, new Uint8Array(0));
     untilWord(log, words, 3, 2);
     expect([constants.errno.EFBIG, constants.errno.ENOSPC]).toContain(Atomics.load(words, 4));
     expect(readdirSync(folder)).not.toContain('huge');

@@ -147,15 +147,18 @@ const refusals: Readonly<Record<keyof NativeBinding, readonly Refusal[]>> = {
     ['sync', 'a number', TypeError, [log.writer, fd, 0, bytes, 0, 8, 1]],
   ],
   logWriterPrepare: [
-    ['writer', 'never opened', RangeError, [999, '/', 1]],
+    ['writer', 'never opened', RangeError, [999, '/', 1, bytes]],
     ['path', 'empty', RangeError, [log.writer, '', 1]],
     ['path', 'with a NUL', RangeError, [log.writer, 'a\0b', 1]],
     ['bytes', 'zero', RangeError, [log.writer, socketPath, 0]],
+    ['head', 'missing', TypeError, [log.writer, socketPath, 1]],
+    ['head', 'longer than the file', RangeError, [log.writer, socketPath, 63, bytes]],
   ],
   logWriterClose: [
     ['writer', 'missing', TypeError, []],
     ['writer', 'closed before', RangeError, [closedWriter()]],
   ],
+  fileForgetCached: [['fd', 'negative', RangeError, [-1]]],
   portListen: [
     ['path', 'missing', TypeError, []],
     ['path', 'empty', RangeError, ['']],
