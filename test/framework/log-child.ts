@@ -15,59 +15,51 @@ const restored = new RestoredLog();
 const log = new DurableLog(logOptions(folder, { segmentBytes: 64 * 1024 }), writer, restored);
 say(`found ${log.lastIndex}`);
 
-let term = Date.now() % 1_000_000;
-const records: MadeRecord[] = restored.records.map(({ index, checksum }) => ({
-  ...noRecord,
-  index,
-  checksum,
-  term: 0,
-}));
-let last: MadeRecord = lastFound();
+let term = (restored.records.at(-1)?.term ?? 0) + 1;
+const records: MadeRecord[] = [...restored.records];
 let epoch = 0;
+let replacedIndex = 0;
 try {
   while (log.lastIndex < Number(limit)) {
-    const replaces = last.index % 50 === 49 && log.durableIndex < last.index && records.length > 2;
-    if (replaces) {
-      // What was called durable is never replaced here, so that whoever listens can count on it.
-      term++;
-      epoch++;
-      records.pop();
-      last = records.at(-1) ?? noRecord;
-    }
+    replaceNow();
     append();
     // A few at once, so that groups have different sizes.
-    if (last.index - log.durableIndex > last.index % 16) writer.wait();
+    if (lastIndex() - log.durableIndex > lastIndex() % 16) writer.wait();
     if (log.poll(performance.now() * 1000) && log.durableEpoch === epoch) say(`durable ${log.durableIndex}`);
   }
+  while (log.durableIndex < lastIndex()) {
+    writer.wait();
+    log.poll(performance.now() * 1000);
+  }
+  say(`durable ${log.durableIndex}`);
   log.close();
 } catch (error) {
   say(`failed ${(error as Error).message}`);
   process.exitCode = 3;
 }
 
+function lastIndex(): number {
+  return records.at(-1)?.index ?? 0;
+}
+
+/** Every fiftieth record gives way to another, once; never what was called durable: whoever listens counts on it. */
+function replaceNow(): void {
+  const index = lastIndex();
+  if (index % 50 !== 49 || index === replacedIndex || index <= log.durableIndex) return;
+  replacedIndex = index;
+  term++;
+  epoch++;
+  records.pop();
+}
+
 function append(): void {
-  const record = makeRecord(last, term, 100, last.index % 251);
+  const record = makeRecord(records.at(-1) ?? noRecord, term, 100, lastIndex() % 251);
   while (!log.append(recordMemory(record.bytes), 0, record.bytes.length, epoch)) {
     if (log.stuck) say(`stuck ${log.durableIndex}`);
     writer.wait();
     log.poll(performance.now() * 1000);
   }
   records.push(record);
-  last = record;
-}
-
-/** The terms of records found are not kept, so the chain goes on from the bytes on disk. */
-function lastFound(): MadeRecord {
-  const found = recordMemory(new Uint8Array(4096));
-  if (log.lastIndex === 0) return noRecord;
-  const length = log.read(log.lastIndex, found, 0);
-  const { view } = found;
-  return {
-    index: log.lastIndex,
-    term: view.getInt32(24, true),
-    checksum: view.getInt32(20, true),
-    bytes: found.bytes.slice(0, length),
-  };
 }
 
 function say(text: string): void {

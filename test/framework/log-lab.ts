@@ -67,15 +67,20 @@ export function logOptions(folder: string, more: Partial<DurableLogOptions> = {}
 /** Keeps what recovery hands out: the live records, as a replica would have them. */
 export class RestoredLog implements LogRestorer {
   base: LogBaseState | undefined;
-  records: { readonly index: number; readonly checksum: number }[] = [];
+  records: MadeRecord[] = [];
 
   begin(base: LogBaseState): void {
     this.base = base;
     this.records = [];
   }
 
-  record(...[{ view }, at]: Parameters<LogRestorer['record']>): void {
-    this.records.push({ index: view.getUint32(at + 28, true), checksum: view.getInt32(at + 20, true) });
+  record(...[{ bytes, view }, at, length]: Parameters<LogRestorer['record']>): void {
+    this.records.push({
+      index: view.getUint32(at + 28, true),
+      term: view.getInt32(at + 24, true),
+      checksum: view.getInt32(at + 20, true),
+      bytes: bytes.slice(at, at + length),
+    });
   }
 
   truncated(index: number): void {

@@ -214,6 +214,6 @@ it('a crash at any point leaves a log that was there since the last sync, and no
         rmSync(folder, { recursive: true });
       }
     }),
-    { numRuns: Number(process.env['GAIA_LOG_RUNS'] ?? 150) },
+    { numRuns: Number(process.env['GAIA_LOG_RUNS'] ?? 60) },
   );
 }, 120_000);

@@ -165,6 +165,10 @@ export class DurableLog {
     invariant(index <= this.#lastIndex + 1, 'the durable log has no gap');
     this.#epoch = epoch;
     if (index <= this.#lastIndex && !this.#truncateBefore(memory, at)) return false;
+    const continues =
+      recordPreviousTerm(memory, at) === this.#lastTerm &&
+      recordPreviousChecksum(memory, at) === this.#lastChecksum;
+    invariant(continues, 'a record continues the one that the durable log ends with');
     // The last place of each segment is kept for a mark.
     if (!this.#makeRoom(length + MARK_BYTES)) return false;
     const { current } = this.#store;
