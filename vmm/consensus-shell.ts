@@ -1,7 +1,7 @@
 /**
  * The shell around the Falcon core: feeds it what lies in memory and carries out what it asks for, in the order
  * that `FalconReplica` documents. Guarantees: term and vote are on disk before any message that depends on them
- * leaves; a closed region is never read again.
+ * leaves, with `disk` durability records before their acks; a closed region is never read again.
  */
 import { native } from '../native/binding.ts';
 import { crc32cWith } from './core/falcon/crc32c.ts';
@@ -12,14 +12,17 @@ import { FalconReplica } from './core/falcon/replica.ts';
 import { DEFAULT_LOG_LIMITS, DEFAULT_TIMES, type FalconTimes } from './core/falcon/settings.ts';
 import { ACK_BYTES, HEARTBEAT_BYTES } from './core/falcon/signal.ts';
 import type { LogIndex, ReplicaId, Term } from './core/ids.ts';
-import type { HardStateFile } from './io/hard-state-file.ts';
+import type { LogBaseState } from './io/log/segment-format.ts';
 import { MailKind } from './io/mail.ts';
 import { RingHarmedError, type RingConsumer } from './io/ring.ts';
 import type { RegionReader, RegionWriter, Transport, TransportPeer } from './io/transport/transport.ts';
+import { ReplicaStorage } from './replica-storage.ts';
 
 /** Records taken or shipped in one pass at most, so that no input waits for a long backlog. */
 const recordsPerPassMax = 64;
 const recordKind = 1;
+/** The largest record, header included. */
+const recordBytesMax = 1 << 20;
 /**
  * On one machine a dead process is known at once (pidfd), so silence only tells of a frozen one; and all replicas
  * share the processors with their guests, which delays a living leader too.
@@ -31,6 +34,18 @@ const sharedMachineTimes: FalconTimes = {
   standbyExtraUs: 200_000,
   stepDownUs: 600_000,
 };
+
+export interface ConsensusSettings {
+  readonly self: ReplicaId;
+  readonly voters: readonly ReplicaId[];
+  /** Whose guest the new VM begins with. */
+  readonly firstExecutor: ReplicaId;
+  readonly durability: 'disk' | 'memory';
+  readonly clusterId: bigint;
+  /** Of the log; private to this replica. */
+  readonly folder: string;
+  readonly hardStateFile: string;
+}
 
 interface OpenRegion {
   readonly writer: ReplicaId;
@@ -46,45 +61,55 @@ interface AttachedRegion {
 export class ConsensusShell {
   readonly falcon: FalconReplica;
   readonly #transport: Transport;
-  readonly #hardState: HardStateFile;
+  readonly #storage: ReplicaStorage;
+  /** A record on its way from the durable log to a backup. */
+  readonly #older = recordMemory(new Uint8Array(recordBytesMax));
   readonly #block = recordMemory(new Uint8Array(64));
   readonly #attached = new Map<ReplicaId, AttachedRegion>();
   #region: OpenRegion | undefined;
   #regionWanted: RegionRequest | undefined;
 
-  constructor(
-    self: ReplicaId,
-    voters: readonly ReplicaId[],
-    firstExecutor: ReplicaId,
-    transport: Transport,
-    hardState: HardStateFile,
-  ) {
+  constructor(settings: ConsensusSettings, transport: Transport) {
+    const { self, voters, firstExecutor, durability, clusterId, folder, hardStateFile } = settings;
     this.#transport = transport;
-    this.#hardState = hardState;
-    this.falcon = new FalconReplica({
-      self,
-      voters,
-      processNumber: hardState.processNumber,
-      hardState: hardState.initial,
-      base: {
-        index: 0 as LogIndex,
-        term: 0 as Term,
-        checksum: 0,
-        executing: [{ replica: firstExecutor, incarnation: 1 }],
-      },
-      durability: 'memory',
-      logLost: hardState.processNumber > 1,
-      times: sharedMachineTimes,
-      logLimits: { ...DEFAULT_LOG_LIMITS, recordBytesMax: 1 << 20 },
-      crc32c: crc32cWith((bytes, seed) => native().crc32c(bytes, seed)),
-      random: Math.random,
-    });
+    const crc32c = crc32cWith((bytes, seed) => native().crc32c(bytes, seed));
+    const firstBase: LogBaseState = {
+      index: 0 as LogIndex,
+      term: 0 as Term,
+      checksum: 0,
+      executing: [{ replica: firstExecutor, incarnation: 1 }],
+      members: { voters, nonVoters: [] },
+    };
+    this.#storage = new ReplicaStorage(
+      { durability, clusterId, self, folder, hardStateFile, crc32c, firstBase },
+      ({ base, processNumber, hardState, logLost, olderRecords }) =>
+        new FalconReplica({
+          ...{ self, processNumber, hardState, base, durability, logLost, crc32c },
+          ...base.members,
+          ...(olderRecords === undefined ? {} : { olderRecords }),
+          times: sharedMachineTimes,
+          logLimits: { ...DEFAULT_LOG_LIMITS, recordBytesMax },
+          random: Math.random,
+        }),
+    );
+    this.falcon = this.#storage.falcon;
   }
 
-  /** Takes heartbeats, records and acks. True when there was something. */
+  /** Number of this process among those of its replica, from 1. */
+  get processNumber(): number {
+    return this.#storage.processNumber;
+  }
+
+  /** What is kept on disk, and how the disk is. */
+  get storage(): ReplicaStorage {
+    return this.#storage;
+  }
+
+  /** Takes heartbeats, records and acks, and what has become durable. True when there was something. */
   takeInputs(): boolean {
     const { falcon } = this;
-    let worked = this.#takeRecords();
+    let worked = this.#storage.poll(falcon.state.nowUs);
+    worked = this.#takeRecords() || worked;
     if (falcon.role === 'leader') {
       for (const peer of this.#transport.peers()) worked = falcon.readAck(peer.id, peer.ack, 0) || worked;
     }
@@ -134,18 +159,15 @@ export class ConsensusShell {
   /** Carries out what the core asks for. True when something left. */
   carryOut(): boolean {
     const { falcon } = this;
-    let worked = false;
-    if (falcon.hardStateDirty) {
-      this.#hardState.write(falcon.hardState());
-      falcon.hardStatePersisted();
-      worked = true;
-    }
+    let worked = this.#storage.persistHardState();
     this.#regionWanted = falcon.takeRegionRequest() ?? this.#regionWanted;
     if (this.#regionWanted !== undefined) worked = this.#openRegion(this.#regionWanted) || worked;
     for (let message = falcon.takeMessage(); message !== undefined; message = falcon.takeMessage()) {
       this.#transport.peer(message.to)?.send(MailKind.falcon, message.bytes);
       worked = true;
     }
+    // What is written here while it is on its way to the backups has cost no time.
+    worked = this.#storage.persist() || worked;
     for (const peer of this.#transport.peers()) worked = this.#ship(peer) || worked;
     if (falcon.heartbeatDue) this.#sendHeartbeat();
     if (falcon.ackDue) worked = this.#sendAck() || worked;
@@ -194,11 +216,11 @@ export class ConsensusShell {
     const { falcon } = this;
     const region = this.#regionOf(peer);
     if (region === undefined) return false;
-    let shipped = 0;
+    let shipped = this.#shipOlder(peer, region);
     for (let index = falcon.nextToShip(peer.id); index !== 0; index = falcon.nextToShip(peer.id)) {
       const bytes = falcon.log.bytesAt(index);
-      const at = region.records.reserve(bytes);
-      if (at === -1 || shipped === recordsPerPassMax) break;
+      const at = shipped < recordsPerPassMax ? region.records.reserve(bytes) : -1;
+      if (at === -1) break;
       const from = falcon.offsetToShip(index);
       region.records.data.set(falcon.log.memory.bytes.subarray(from, from + bytes), at);
       region.records.commit(recordKind, bytes);
@@ -207,6 +229,22 @@ export class ConsensusShell {
     }
     if (shipped > 0) region.flush();
     return shipped > 0;
+  }
+
+  /** What this peer lacks and memory no longer holds comes from the durable log. Returns how many records. */
+  #shipOlder(peer: TransportPeer, region: RegionWriter): number {
+    const { falcon } = this;
+    let shipped = 0;
+    for (let index = falcon.needsCatchUp(peer.id); index !== 0; index = falcon.needsCatchUp(peer.id)) {
+      const at = shipped < recordsPerPassMax ? region.records.reserve(recordBytesMax) : -1;
+      const bytes = at === -1 ? 0 : falcon.readToShip(index, this.#older, 0);
+      if (bytes === 0) break;
+      region.records.data.set(this.#older.bytes.subarray(0, bytes), at);
+      region.records.commit(recordKind, bytes);
+      falcon.shipped(peer.id, index);
+      shipped++;
+    }
+    return shipped;
   }
 
   #sendHeartbeat(): void {

@@ -72,6 +72,7 @@ class EngineLoop {
       }
     }
     this.#port?.quit();
+    this.#engine.close();
     report({ type: 'stopped' });
   }
 
@@ -210,10 +211,11 @@ class EngineLoop {
     return true;
   }
 
-  /** What ends the sleep: the transport, the guest, and while none is attached a connecting guest. */
+  /** What ends the sleep: the transport, the disk, the guest, and while none is attached a connecting guest. */
   #watch(): void {
     this.#transportFds = this.#transport.waitFds;
     const fds = [...this.#transportFds];
+    if (this.#engine.diskFd !== -1) fds.push(this.#engine.diskFd);
     if (this.#port !== undefined) fds.push(this.#port.doorbellFd, this.#port.socketFd);
     else if (this.#listenFd >= 0) fds.push(this.#listenFd);
     this.#fds = Int32Array.from(fds);
@@ -233,6 +235,7 @@ class EngineLoop {
     this.#transport.endWait(this.#isReady);
     if (this.#port !== undefined && this.#isReady(this.#port.doorbellFd))
       native().drain(this.#port.doorbellFd);
+    if (this.#isReady(this.#engine.diskFd)) this.#engine.diskRang();
     this.#ready.fill(0);
   }
 

@@ -40,7 +40,7 @@ export type Protection = 'PROTECTED' | 'DEGRADED' | 'STARTING' | 'NO-EXECUTOR' |
 export interface EngineStatus {
   readonly replica: ReplicaId;
   readonly role: 'leader' | 'backup' | 'standby' | 'candidate';
-  readonly state: 'starting' | 'running' | 'logging' | 'waiting for state' | 'guest lost';
+  readonly state: 'starting' | 'running' | 'logging' | 'waiting for state' | 'guest lost' | 'disk full';
   readonly term: number;
   readonly leader: number | null;
   readonly commitIndex: number;

@@ -20,7 +20,6 @@ import {
 } from './core/rounds/round-record.ts';
 import type { EngineEvent, EngineStatus } from './engine-protocol.ts';
 import { GuestExecutor } from './guest-executor.ts';
-import { HardStateFile } from './io/hard-state-file.ts';
 import { MailKind } from './io/mail.ts';
 import { PortLostError, type GuestPort } from './io/qemu/port.ts';
 import { FingerprintCheck } from './fingerprint-check.ts';
@@ -104,18 +103,23 @@ export class ReplicaEngine {
     this.#transport = transport;
     this.#face = face;
     const name = plan.replicas.find((replica) => replica.id === self)?.name ?? '';
-    const hardState = new HardStateFile(replicaFiles(plan.name, name).hardStateFile, BigInt(plan.clusterId));
     const first = plan.replicas.find((replica) => replica.executes)?.id ?? self;
     this.#first = first === self;
     this.#executes = plan.replicas.some((replica) => replica.id === self && replica.executes);
-    this.#processNumber = hardState.processNumber;
+    const { logFolder, hardStateFile } = replicaFiles(plan.name, name);
     this.consensus = new ConsensusShell(
-      self,
-      plan.replicas.map((replica) => replica.id),
-      first,
+      {
+        self,
+        voters: plan.replicas.map((replica) => replica.id),
+        firstExecutor: first,
+        durability: plan.durability,
+        clusterId: BigInt(plan.clusterId),
+        folder: logFolder,
+        hardStateFile,
+      },
       transport,
-      hardState,
     );
+    this.#processNumber = this.consensus.processNumber;
     this.#guestReady = plan.guest.readyMarker === null;
   }
 
@@ -126,6 +130,20 @@ export class ReplicaEngine {
 
   get leader(): ReplicaId | undefined {
     return this.consensus.falcon.leader;
+  }
+
+  /** Readable when the disk has finished something; -1: never. */
+  get diskFd(): number {
+    return this.consensus.storage.eventFd;
+  }
+
+  diskRang(): void {
+    this.consensus.storage.drain();
+  }
+
+  /** Finishes what the disk was given. */
+  close(): void {
+    this.consensus.storage.close();
   }
 
   get guestLost(): boolean {
@@ -198,8 +216,9 @@ export class ReplicaEngine {
     }
     this.#noteAlone(nowUs);
     if (falcon.leader !== undefined && falcon.leader !== this.#self) this.#formerLeader = falcon.leader;
-    // A leader whose guest hangs must not look alive.
-    if (this.#executor?.hangs(nowUs) !== true) falcon.leaderProgress();
+    // A leader whose guest hangs must not look alive, nor one whose disk does.
+    const hangs = this.#executor?.hangs(nowUs) === true || this.consensus.storage.stalls(nowUs);
+    if (!hangs) falcon.leaderProgress();
     return this.consensus.carryOut() || worked;
   }
 
@@ -267,6 +286,7 @@ export class ReplicaEngine {
 
   #state(): EngineStatus['state'] {
     if (this.#guestLost) return 'guest lost';
+    if (this.consensus.storage.fullForMs(this.#nowUs) !== undefined) return 'disk full';
     if (this.consensus.falcon.leader === undefined) return 'starting';
     if (this.#executor === undefined) return 'logging';
     return this.#receiver === undefined ? 'running' : 'waiting for state';
@@ -274,7 +294,7 @@ export class ReplicaEngine {
 
   /** The log lost touch with the leader's and began anew: this guest lacks rounds, and needs state again. */
   #takeRebase(): void {
-    const index = this.consensus.falcon.takeRebased();
+    const index = this.consensus.storage.takeRebased();
     if (index === undefined || this.#executor === undefined || this.#receiver !== undefined) return;
     this.#event('rebased', `The log begins anew behind record ${index}: the guest needs state`, { index });
     this.#abandonChecks();

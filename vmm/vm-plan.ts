@@ -44,7 +44,8 @@ export interface VmPlan {
   readonly clusterId: string;
   readonly mode: 'lockstep';
   readonly transport: 'shm';
-  readonly durability: 'memory';
+  /** What a record must be before it counts: on the disks of a majority, or in their memory. */
+  readonly durability: 'disk' | 'memory';
   readonly qemu: string;
   /** User and group that its QEMUs run under. */
   readonly uid: number;

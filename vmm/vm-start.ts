@@ -10,6 +10,7 @@ import { agentMark, agentRuns, startAgent } from './agent-process.ts';
 import { BrokenEnvironmentError, GaiaError } from './core/errors.ts';
 import { toReplicaId } from './core/ids.ts';
 import { Bridge } from './io/bridge.ts';
+import { leftLogs, LogLeftError } from './left-logs.ts';
 import { processRuns, readPid } from './io/process.ts';
 import { selfCommand } from './io/project-folder.ts';
 import { vmUid } from './io/qemu/confinement.ts';
@@ -53,6 +54,8 @@ export interface StartOptions {
   readonly image: GuestImage;
   readonly replicas: number;
   readonly memoryBytes: number;
+  /** Inputs count as agreed once they are on the disks of a majority, or in the memory of one. */
+  readonly durability: 'disk' | 'memory';
   /** How long until PROTECTED at most. */
   readonly timeoutMs: number;
 }
@@ -96,14 +99,20 @@ export function vmHasEnded(name: string): boolean {
   });
 }
 
-/** Boots a VM that has ended afresh, from what it was made of. What was in its guest's memory is lost. */
+/**
+ * Boots a VM that has ended afresh, from what it was made of. What was in its guest's memory is lost; records that its
+ * logs hold only with `discardLog`: LogLeftError otherwise.
+ */
 export async function restartVm(
   name: string,
+  discardLog: boolean,
   timeoutMs: number,
   report: (text: string) => void,
   signal?: AbortSignal,
 ): Promise<VmStatus> {
   const plan = readVmPlan(name);
+  const found = discardLog ? [] : leftLogs(plan);
+  if (found.length > 0) throw new LogLeftError(name, found);
   refuseMachine(name, plan.guest.memoryBytes);
   const qemu = await requireQemu();
   report('clearing away what is left of it');
@@ -233,7 +242,11 @@ function placed(bridge: Bridge): Pick<VmPlan, 'uid' | 'replicas' | 'network'> {
   };
 }
 
-function makePlan({ name, image, memoryBytes }: StartOptions, qemu: string, bridge: Bridge): VmPlan {
+function makePlan(
+  { name, image, memoryBytes, durability }: StartOptions,
+  qemu: string,
+  bridge: Bridge,
+): VmPlan {
   const [a = 0, b = 0, c = 0] = randomBytes(3);
   const hex = [a, b, c].map((byte) => byte.toString(16).padStart(2, '0')).join(':');
   const guest: GuestPlan = {
@@ -254,7 +267,7 @@ function makePlan({ name, image, memoryBytes }: StartOptions, qemu: string, brid
     clusterId: newClusterId(),
     mode: 'lockstep',
     transport: 'shm',
-    durability: 'memory',
+    durability,
     qemu,
     guest,
     ...placed(bridge),

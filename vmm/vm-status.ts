@@ -143,7 +143,7 @@ function withoutQuorum(plan: VmPlan, replicas: readonly ReplicaStatus[], up: num
     return {
       ...health,
       doing: null,
-      command: `${selfCommand()} start ${plan.name}   boots the guest afresh: what was in its memory is lost`,
+      command: `${selfCommand()} start ${plan.name}${plan.durability === 'disk' ? ' --discard-log' : ''}   boots the guest afresh: what was in its memory is lost`,
     };
   return { ...health, doing: 'waits for a majority; ended agents are started again', command: null };
 }
@@ -199,6 +199,8 @@ function nextStep(plan: VmPlan, serving: AgentStatus, replicas: readonly Replica
   if (waiting !== undefined) return `${waiting.name} is back and waits for state`;
   const without = replicas.find(({ status }) => status?.state === 'guest lost');
   if (without !== undefined) return `${without.name} starts its guest again`;
+  const full = replicas.find(({ status }) => status?.state === 'disk full');
+  if (full !== undefined) return `${full.name} waits for space on the disk of its log`;
   const frozen = replicas.find(({ status, agentRuns: runs }) => status === undefined && runs);
   return frozen === undefined ? null : `waits for ${frozen.name}, whose process is there`;
 }

@@ -18,6 +18,8 @@ interface StartArguments {
   readonly append: string | undefined;
   readonly replicas: number;
   readonly memory: string | undefined;
+  readonly durability: 'disk' | 'memory';
+  readonly 'discard-log': boolean;
   readonly timeout: number;
   readonly output: OutputFormat;
 }
@@ -40,11 +42,22 @@ export const startCommand: CommandModule<object, StartArguments> = {
       .option('append', { type: 'string', describe: 'Words for its command line', implies: 'kernel' })
       .option('replicas', { type: 'number', default: 3, describe: 'Leader, major backup, standby backup' })
       .option('memory', { type: 'string', describe: 'Guest memory; 256M, or more where the image needs it' })
+      .option('durability', {
+        choices: ['disk', 'memory'] as const,
+        default: 'disk' as const,
+        describe:
+          'Inputs count once on the disks of two replicas; or in their memory, lost if all lose power',
+      })
+      .option('discard-log', {
+        type: 'boolean',
+        default: false,
+        describe: 'A VM that has ended: give up what its logs hold',
+      })
       .option('timeout', { type: 'number', default: 120, describe: 'Seconds until PROTECTED at most' })
       .example('$0 start --replicas 3', 'the demo: memcached that outlives its host')
       .example('$0 start --name db1 --image redis --memory 512M', 'another guest beside it')
       .example('$0 start --config db1.yaml', 'the same from a file; flags count more')
-      .example('$0 start web1', 'afresh, after all of it has ended')
+      .example('$0 start web1 --discard-log', 'afresh, after all of it has ended')
       .example('$0 start --kernel vmlinuz --initrd initrd.img', 'a guest of your own'),
   handler: async (given) => {
     const name = given.vm ?? given.name ?? vmNameDefault;
@@ -65,12 +78,13 @@ async function start(
   const asItWas = [given.image, given.kernel, given.memory].every((option) => option === undefined);
   if (given.vm !== undefined && asItWas && vmHasEnded(name)) {
     report("nothing of it runs: it boots afresh, and what was in its guest's memory is lost");
-    return restartVm(name, timeoutMs, report, signal);
+    return restartVm(name, given['discard-log'], timeoutMs, report, signal);
   }
   const wanted = given.memory === undefined ? undefined : parseMemory(given.memory);
   const image = await findGuest(given, report);
   const memoryBytes = wanted ?? Math.max(memoryBytesDefault, image.memoryBytesMin);
-  return startVm({ name, image, replicas: given.replicas, memoryBytes, timeoutMs }, report, signal);
+  const { replicas, durability } = given;
+  return startVm({ name, image, replicas, memoryBytes, durability, timeoutMs }, report, signal);
 }
 
 /** The kernel that was given, or the image by its name, built first if it is not there yet. */

@@ -93,7 +93,7 @@ describe.skipIf(whyImpossible !== undefined)(`an operator's day (${whyImpossible
     expect(await vm.command('logs', vm.name, '--replica', 'delta')).toMatchObject({ exitCode: 1 });
   });
 
-  it('after all of it has ended, start says what is lost and boots it afresh, and only then', async () => {
+  it('after all of it has ended, start gives up what its logs hold only when told so, and boots it afresh', async () => {
     expect(await vm.command('start', vm.name)).toMatchObject({
       exitCode: 1,
       stderr: expect.stringMatching(/VM day exists already/) as string,
@@ -104,8 +104,14 @@ describe.skipIf(whyImpossible !== undefined)(`an operator's day (${whyImpossible
       for (const replica of replicas) signalReplica(replica, signal);
     const ended = await vm.until((status) => status.replicas.every((replica) => !replica.agentRuns));
     expect(ended.protection).toBe('NO-QUORUM');
-    expect(ended.command).toMatch(/start day/);
-    const again = await vm.command('start', vm.name);
+    expect(ended.command).toMatch(/start day --discard-log/);
+    const refused = await vm.command('start', vm.name);
+    expect(refused.exitCode).toBe(1);
+    expect(refused.stderr).toMatch(
+      /The logs of VM day hold .* \(alpha: records 1 to \d+, the last of term \d+; beta: /,
+    );
+    expect(refused.stderr).toMatch(/start day --discard-log" gives them up and boots it afresh/);
+    const again = await vm.command('start', vm.name, '--discard-log');
     expect(again.stderr).toMatch(/what was in its guest's memory is lost/);
     expect(again.exitCode).toBe(0);
     expect(again.stdout).toMatch(/PROTECTED/);

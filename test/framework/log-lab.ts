@@ -45,13 +45,12 @@ export const firstBase: LogBaseState = {
   term: toTerm(0),
   checksum: 0,
   executing: [{ replica: toReplicaId(0), incarnation: 1 }],
-  voters: [0, 1, 2].map(toReplicaId),
-  nonVoters: [],
+  members: { voters: [0, 1, 2].map(toReplicaId), nonVoters: [] },
 };
 
 /** A small log of replica 1 in cluster 77. */
 export function logOptions(folder: string, more: Partial<DurableLogOptions> = {}): DurableLogOptions {
-  const { executing, voters, nonVoters } = firstBase;
+  const { executing, members } = firstBase;
   return {
     folder,
     identity: { clusterId: 77n, replica: toReplicaId(1) },
@@ -59,7 +58,7 @@ export function logOptions(folder: string, more: Partial<DurableLogOptions> = {}
     segmentBytes: 16 * 1024,
     diskBytesMax: Infinity,
     firstBase,
-    stateAt: () => ({ executing, voters, nonVoters }),
+    stateAt: () => ({ executing, members }),
     ...more,
   };
 }

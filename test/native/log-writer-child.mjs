@@ -13,7 +13,6 @@ const fd = openSync(file, 'w+');
 const block = new Uint8Array(512);
 let written = 0;
 let durable = 0;
-let trying = 0;
 while (durable < Number(count)) {
   while (
     written < Number(count) &&
@@ -26,7 +25,8 @@ while (durable < Number(count)) {
   const errno = Atomics.load(words, 1);
   if (errno !== 0) {
     // Whatever is written from now on must never be called durable.
-    for (trying = 0; trying < 3; trying += 1) addon.logWriterWrite(log.writer, fd, 0, block, 0, 512, true);
+    for (let trying = 0; trying < 3; trying += 1)
+      addon.logWriterWrite(log.writer, fd, 0, block, 0, 512, true);
     addon.logWriterClose(log.writer);
     console.log(
       JSON.stringify({ errno, call: Atomics.load(words, 2), before: durable, after: Atomics.load(words, 0) }),

@@ -44,12 +44,13 @@ export interface DurableLogOptions extends SegmentStoreOptions {
   /** What a log that is not there yet begins behind. */
   readonly firstBase: LogBaseState;
   /** Who executes and who belongs to the cluster behind record `index`. */
-  readonly stateAt: (index: LogIndex) => Pick<LogBaseState, 'executing' | 'voters' | 'nonVoters'>;
+  readonly stateAt: (index: LogIndex) => Pick<LogBaseState, 'executing' | 'members'>;
 }
 
 /** Hears what was found, in order; a truncation takes back what was heard before. */
 export interface LogRestorer {
-  begin(base: LogBaseState): void;
+  /** `found`: there was a log, rather than that one is begun here. */
+  begin(base: LogBaseState, found: boolean): void;
   record(memory: RecordMemory, at: number, length: number): void;
   truncated(index: LogIndex): void;
 }
@@ -66,8 +67,9 @@ export class DurableLog {
   #lastTerm = 0 as Term;
   #lastChecksum = 0;
   #epoch = 0;
-  /** Writes handed over, and how many of them are durable. */
+  /** Writes handed over, how many of them are to be durable soon, and how many are. */
   #tickets = 0;
+  #owedTickets = 0;
   #durableTickets = 0;
   readonly #ticketIndexes = new Float64Array(ticketsMax);
   readonly #ticketEpochs = new Float64Array(ticketsMax);
@@ -104,8 +106,8 @@ export class DurableLog {
         this.#durableOffset = this.#store.current.endOffset;
         this.#claimed = false;
       } else {
-        restorer.begin(options.firstBase);
         this.beginAnew(options.firstBase, 0);
+        restorer.begin(options.firstBase, false);
       }
       this.#store.prepareNext();
     } catch (error) {
@@ -120,7 +122,7 @@ export class DurableLog {
     let sequence = 0;
     const recovered = recoverLog(folder, identity, crc32c, {
       segment: (header, base) => {
-        if (sequence === 0) restorer.begin(base);
+        if (sequence === 0) restorer.begin(base, true);
         sequence = header.sequence;
       },
       record: (memory, at, length, index) => {
@@ -202,6 +204,7 @@ export class DurableLog {
     if (!this.#writer.write(segment.fd, segment.endOffset, bytes, at, length, sync)) return false;
     segment.endOffset += length;
     this.#noteTicket(segment, index);
+    if (sync) this.#owedTickets = this.#tickets;
     return true;
   }
 
@@ -276,6 +279,11 @@ export class DurableLog {
   /** Records up to here are durable, as they were taken last with `durableEpoch`. */
   get durableIndex(): LogIndex {
     return this.#durableIndex;
+  }
+
+  /** Something that was taken is not durable yet. */
+  get owes(): boolean {
+    return this.#durableTickets < this.#owedTickets;
   }
 
   get durableEpoch(): number {

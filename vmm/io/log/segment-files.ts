@@ -1,5 +1,5 @@
 /** The files of a durable log: names, reading one whole, and making what was done to a folder durable. */
-import { closeSync, fstatSync, fsyncSync, openSync, readdirSync, readSync } from 'node:fs';
+import { closeSync, existsSync, fstatSync, fsyncSync, openSync, readdirSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import { recordMemory, type RecordMemory } from '../../core/falcon/record.ts';
 
@@ -44,4 +44,9 @@ export function syncFolder(folder: string): void {
   } finally {
     closeSync(fd);
   }
+}
+
+/** Whether there is a log in the folder; the folder itself may be missing. */
+export function hasSegments(folder: string): boolean {
+  return existsSync(folder) && segmentSequences(folder).length > 0;
 }

@@ -19,8 +19,9 @@
  * and secret: no payload can pretend to be a mark.
  */
 import type { Crc32c } from '../../core/falcon/crc32c.ts';
-import type { ExecutingSet } from '../../core/falcon/executing-set.ts';
+import type { Members } from '../../core/falcon/membership.ts';
 import { readUint64, recordMemory, writeUint64, type RecordMemory } from '../../core/falcon/record.ts';
+import type { LogBase } from '../../core/falcon/settings.ts';
 import type { LogIndex, ReplicaId, Term } from '../../core/ids.ts';
 import { invariant } from '../../core/invariant.ts';
 
@@ -57,13 +58,9 @@ export interface LogPlace {
 }
 
 /** What a log begins behind, or a segment of it. */
-export interface LogBaseState {
-  readonly index: LogIndex;
-  readonly term: Term;
-  readonly checksum: number;
-  readonly executing: ExecutingSet;
-  readonly voters: readonly ReplicaId[];
-  readonly nonVoters: readonly ReplicaId[];
+export interface LogBaseState extends LogBase {
+  /** Who belongs to the cluster at `index`. */
+  readonly members: Members;
 }
 
 export const BaseKind = { continues: 1, beginsAnew: 2 } as const;
@@ -115,8 +112,8 @@ export function decodeHeader(bytes: Uint8Array, crc32c: Crc32c): SegmentHeader |
 }
 
 export function encodeBase(base: SegmentBase, nonce: bigint, crc32c: Crc32c): Uint8Array {
-  const { executing, voters, nonVoters } = base;
-  const state = Buffer.from(JSON.stringify({ executing, voters, nonVoters }));
+  const { executing, members } = base;
+  const state = Buffer.from(JSON.stringify({ executing, members }));
   const { bytes, view } = recordMemory(new Uint8Array((BASE_FIXED_BYTES + state.length + 7) & ~7));
   invariant(bytes.length <= BASE_BYTES_MAX, 'the state at the base of a segment fits its block');
   view.setUint32(0, BASE_MAGIC, true);
@@ -144,7 +141,7 @@ export function decodeBase(memory: RecordMemory, nonce: bigint, crc32c: Crc32c):
     return undefined;
   if (view.getBigUint64(at + 8, true) !== nonce) return undefined;
   const text = Buffer.from(bytes.buffer, bytes.byteOffset + at + BASE_FIXED_BYTES, stateBytes).toString();
-  const state = JSON.parse(text) as Pick<LogBaseState, 'executing' | 'voters' | 'nonVoters'>;
+  const state = JSON.parse(text) as Pick<LogBaseState, 'executing' | 'members'>;
   return {
     ...state,
     kind: view.getUint32(at + 16, true),
