@@ -46,7 +46,7 @@ export interface LogVisitor {
   truncated(index: LogIndex, markOffset: number): void;
 }
 
-export interface RecoveredSegment {
+interface RecoveredSegment {
   readonly file: string;
   readonly fd: number;
   readonly header: SegmentHeader;

@@ -28,7 +28,7 @@ import { invariant } from '../../core/invariant.ts';
 export const SEGMENT_VERSION = 1;
 export const HEADER_BYTES = 64;
 export const BASE_OFFSET = 4096;
-export const BASE_BYTES_MAX = 4096;
+const BASE_BYTES_MAX = 4096;
 export const ENTRIES_OFFSET = 8192;
 export const MARK_BYTES = 48;
 
