@@ -151,6 +151,51 @@ describe('a durable log', () => {
     expect(records.at(-1)?.index).toBe(500);
   });
 
+  it('never drops what a later segment takes a piece back from', () => {
+    const writer = new ScriptedWriter();
+    const log = new DurableLog(logOptions(folder, { diskBytesMax: 1 }), writer, new RestoredLog());
+    const records: MadeRecord[] = [];
+    const append = (term: number) => {
+      const record = makeRecord(records.at(-1) ?? noRecord, term, 104, term);
+      if (!log.append(recordMemory(record.bytes), 0, record.bytes.length, term)) throw new Error('No room');
+      records.push(record);
+      writer.sync();
+      log.poll(0);
+    };
+    // Into the second segment, back into the first, and on into the fourth.
+    while (readdirSync(folder).length < 4) append(1);
+    records.splice(-10);
+    while (readdirSync(folder).length < 6) append(2);
+    log.dropThrough(log.lastIndex);
+    log.close();
+    const restored = takeUp();
+    expect(restored.base?.index).toBe(0);
+    expect(restored.records).toEqual(records);
+  });
+
+  it('drops nothing before what follows it is on disk', () => {
+    const writer = new ScriptedWriter();
+    const log = new DurableLog(logOptions(folder, { diskBytesMax: 1 }), writer, new RestoredLog());
+    let record = noRecord;
+    const append = () => {
+      record = makeRecord(record, 1, 104, 1);
+      log.append(recordMemory(record.bytes), 0, record.bytes.length, 0);
+    };
+    while (readdirSync(folder).length < 4) append();
+    writer.sync();
+    log.poll(0);
+    const { durableIndex } = log;
+    // A leader's word may come before its own disk's: it says that all of this is committed.
+    log.superfluousIndex = durableIndex + 200;
+    for (let number = 0; number < 200; number++) {
+      append();
+      log.poll(0);
+    }
+    writer.crash(() => false);
+    log.close();
+    expect(takeUp().records.at(-1)?.index).toBe(durableIndex);
+  });
+
   it('waits while the disk is full, says so, and goes on when there is room again', () => {
     const writer = new ScriptedWriter();
     const log = new DurableLog(logOptions(folder), writer, new RestoredLog());
