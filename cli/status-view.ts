@@ -6,6 +6,7 @@ const styles: Readonly<Record<VmStatus['protection'], Style>> = {
   PROTECTED: 'green',
   DEGRADED: 'yellow',
   STARTING: 'yellow',
+  OFF: 'dim',
   'NO-EXECUTOR': 'red',
   'NO-QUORUM': 'red',
 };

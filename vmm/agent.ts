@@ -18,7 +18,9 @@ import { metricsContentType, metricsText } from './metrics.ts';
 import { PeerMeeting, type Invitation } from './peer-meeting.ts';
 import { endOrphan, QemuKeeper } from './qemu-keeper.ts';
 import { Revival } from './revival.ts';
-import { replicaFiles, vmIsStopping, type ReplicaPlan, type VmPlan } from './vm-plan.ts';
+import { offFile, replicaFiles, vmIsStopping, type ReplicaPlan, type VmPlan } from './vm-plan.ts';
+
+const offDelayMs = 1000;
 
 type Answer = Extract<EngineReport, { readonly request: number }>;
 
@@ -47,7 +49,7 @@ export class Agent {
     this.#meeting = new PeerMeeting(plan.name, replica, this.#process, {
       connect: (peer, invitation) => this.#connect(peer, invitation),
     });
-    this.#revival = new Revival(plan, replica, { event });
+    this.#revival = new Revival(plan, replica, { event, off: () => this.#stop() });
     this.#closed = new Promise((resolve) => {
       this.#resolveClosed = resolve;
     });
@@ -99,6 +101,12 @@ export class Agent {
     });
   }
 
+  /** The others have to learn of it, too: a moment later this agent ends as they do. */
+  #guestOff(how: string): void {
+    writeFileSync(offFile(this.#plan.name), `${new Date().toISOString()}\t${how}\n`);
+    setTimeout(() => this.#stop(), offDelayMs);
+  }
+
   #stop(): void {
     this.#meeting.end();
     this.#revival.end();
@@ -147,6 +155,9 @@ export class Agent {
         break;
       case 'leader':
         this.#revival.leaderIs(message.leader);
+        break;
+      case 'guest off':
+        this.#guestOff(message.how);
         break;
       case 'guest lost':
         this.#qemu?.lost();

@@ -41,6 +41,7 @@ class EngineLoop {
     this.#transport = new ShmTransport(self);
     this.#engine = new ReplicaEngine(plan, self, this.#transport, {
       event: (event) => report({ type: 'event', event }),
+      guestOff: (how) => report({ type: 'guest off', how }),
     });
     this.#listenFd = this.#executes ? native().portListen(this.#files.portSocket) : -1;
     this.#watch();

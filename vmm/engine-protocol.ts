@@ -35,7 +35,7 @@ export type EngineCommand =
   | { readonly type: 'status'; readonly request: number }
   | { readonly type: 'stop' };
 
-export type Protection = 'PROTECTED' | 'DEGRADED' | 'STARTING' | 'NO-EXECUTOR' | 'NO-QUORUM';
+export type Protection = 'PROTECTED' | 'DEGRADED' | 'STARTING' | 'OFF' | 'NO-EXECUTOR' | 'NO-QUORUM';
 
 export interface EngineStatus {
   readonly replica: ReplicaId;
@@ -95,6 +95,8 @@ export type EngineReport =
   | { readonly type: 'peer gone'; readonly id: ReplicaId }
   /** Who leads has changed; null: nobody known here. */
   | { readonly type: 'leader'; readonly leader: number | null }
+  /** The guest has ended by itself, on all replicas alike, and stays so. */
+  | { readonly type: 'guest off'; readonly how: 'powered off' | 'crashed' }
   /** The guest is gone; another QEMU may connect. */
   | { readonly type: 'guest lost' }
   | { readonly type: 'event'; readonly event: EngineEvent }

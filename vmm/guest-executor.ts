@@ -22,6 +22,9 @@ import type { Tap } from './io/tap.ts';
 /** A round is over in milliseconds; QEMU that takes this long for one does not come back. */
 const roundHangsUs = 3_000_000;
 
+/** What a guest does to itself, at the same instant on both sides. */
+const guestEnds: ReadonlySet<number> = new Set([stopReason.shutdown, stopReason.reset, stopReason.panic]);
+
 interface HeldRound {
   readonly index: LogIndex;
   readonly holdHead: number;
@@ -36,6 +39,7 @@ export class GuestExecutor {
   #running = 0 as LogIndex;
   #runningSinceUs = 0;
   #runningUntilNs = 0;
+  #ended: number | undefined;
   #serving = false;
   /** The agent opens the tap with its carrier up. */
   #carrier = true;
@@ -70,6 +74,11 @@ export class GuestExecutor {
     return this.#runningUntilNs;
   }
 
+  /** The guest has powered itself off, reset itself or crashed: the stop reason, until a record says what becomes of it. */
+  get ended(): number | undefined {
+    return this.#ended;
+  }
+
   get virtualNs(): number {
     return this.#virtualNs;
   }
@@ -91,6 +100,7 @@ export class GuestExecutor {
   /** The guest was given the state after the record `index`. */
   stateLoaded(index: LogIndex, virtualNs: number): void {
     this.#appliedIndex = index;
+    this.#ended = undefined;
     this.#virtualNs = virtualNs;
     this.#held.length = 0;
     this.#setCarrier(true); // A deposed leader took it down; now it may have to serve again.
@@ -139,8 +149,9 @@ export class GuestExecutor {
       this.port.run(this.#runningUntilNs, this.port.deliver.head, this.#running, this.#serving);
       return;
     }
-    if (stopped.reason !== stopReason.deadline) {
-      // Powered off, reset, broken: on both sides alike, and neither goes on from here.
+    if (guestEnds.has(stopped.reason)) this.#ended = stopped.reason;
+    else if (stopped.reason !== stopReason.deadline) {
+      // A disk or an operator of this host, but not the guest: it cannot be at the same record as the other one.
       this.port.quit();
       return;
     }
@@ -158,11 +169,19 @@ export class GuestExecutor {
     return this.stands && next <= this.#falcon.commitIndex ? next : (0 as LogIndex);
   }
 
-  /** Begins the round of the record at `index`, or passes over a record that is no round. */
+  /**
+   * Begins the round of the record at `index`, or passes over a record that is no round. A round that was agreed on
+   * before anyone knew that the guest ends is passed over, on both sides alike, and its frames are lost as on a wire.
+   */
   execute(index: LogIndex): void {
     const { log } = this.#falcon;
     const at = log.offsetAt(index);
-    if (recordType(log.memory, at) !== RoundRecordType.round) {
+    const type = recordType(log.memory, at);
+    if (type === RoundRecordType.guestReset && this.#ended !== undefined) {
+      this.port.reset();
+      this.#ended = undefined;
+    }
+    if (type !== RoundRecordType.round || this.#ended !== undefined) {
       this.passOver(index);
       return;
     }

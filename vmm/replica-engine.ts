@@ -6,7 +6,7 @@
  * is in the log but not executed here is the running round and one behind it, which is agreed on meanwhile.
  */
 import { ConsensusShell } from './consensus-shell.ts';
-import { readUint64, recordType, writeUint64 } from './core/falcon/record.ts';
+import { recordCount, readUint64, recordType, writeUint64 } from './core/falcon/record.ts';
 import type { LogIndex, ReplicaId } from './core/ids.ts';
 import { invariant } from './core/invariant.ts';
 import { Rate } from './core/rate.ts';
@@ -21,6 +21,7 @@ import {
 import type { EngineEvent, EngineStatus } from './engine-protocol.ts';
 import { GuestExecutor } from './guest-executor.ts';
 import { MailKind } from './io/mail.ts';
+import { stopReason } from './io/qemu/layout.ts';
 import { PortLostError, type GuestPort } from './io/qemu/port.ts';
 import { FingerprintCheck } from './fingerprint-check.ts';
 import { Tap } from './io/tap.ts';
@@ -48,6 +49,8 @@ const messagesPerPassMax = 64;
 const guestsPerProcessMax = 4096;
 
 export interface EngineFace {
+  /** The guest has ended by itself, and stays so. */
+  guestOff(how: 'powered off' | 'crashed'): void;
   event(event: EngineEvent): void;
 }
 
@@ -90,6 +93,7 @@ export class ReplicaEngine {
   #incarnation = 0;
   /** The next round waits for nothing but its time. */
   #waitsForPace = false;
+  #off: 'powered off' | 'crashed' | undefined;
   #guestReady = false;
   #guestLost = false;
   #stateAskedUs = -Infinity;
@@ -458,8 +462,36 @@ export class ReplicaEngine {
     const type = recordType(falcon.log.memory, falcon.log.offsetAt(index));
     if (type === RoundRecordType.verification) this.#takeFingerprint(executor, index);
     else if (type === RoundRecordType.comparison) this.#verify(executor, verifier, index);
-    else executor.execute(index);
+    else {
+      executor.execute(index);
+      this.#noteGuestEnd(type, index);
+    }
     return true;
+  }
+
+  /** That the guest has reset itself or ended takes effect here, by a committed record. */
+  #noteGuestEnd(type: number, index: LogIndex): void {
+    if (type === RoundRecordType.guestReset)
+      this.#event('guest-reset', 'The guest has reset itself', { index });
+    if (type !== RoundRecordType.guestOff) return;
+    const { memory } = this.consensus.falcon.log;
+    const crashed = recordCount(memory, this.consensus.falcon.log.offsetAt(index)) !== stopReason.shutdown;
+    this.#off = crashed ? 'crashed' : 'powered off';
+    this.#event(
+      crashed ? 'guest-crashed' : 'guest-off',
+      crashed
+        ? 'The guest has crashed, on all replicas alike: it stays off'
+        : 'The guest has powered itself off: it stays off',
+      { index },
+    );
+    this.#face.guestOff(this.#off);
+  }
+
+  /** Leader: the guest has ended; what becomes of it is agreed on first. */
+  #proposeEnd(ended: number): boolean {
+    if (this.#off !== undefined) return false;
+    const type = ended === stopReason.reset ? RoundRecordType.guestReset : RoundRecordType.guestOff;
+    return typeof this.consensus.falcon.propose(type, ended, new Uint8Array(0)) === 'number';
   }
 
   /** What the guest has changed since the last one, as one hash; the leader's goes on at once. */
@@ -536,6 +568,7 @@ export class ReplicaEngine {
     if (this.#verifier?.busy === true) return sent;
     if (!level) return this.#proposeAhead(executor, nowUs) || sent;
     if (falcon.log.lastIndex !== falcon.commitIndex) return sent;
+    if (executor.ended !== undefined) return this.#proposeEnd(executor.ended) || sent;
     return this.#moveTransfer(executor) || this.#proposeNext(executor, nowUs) || sent;
   }
 

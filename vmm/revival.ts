@@ -6,7 +6,7 @@
 import { agentRuns, startAgent } from './agent-process.ts';
 import { Backoff, type BackoffTimes } from './core/backoff.ts';
 import type { EngineEvent } from './engine-protocol.ts';
-import { vmIsStopping, type ReplicaPlan, type VmPlan } from './vm-plan.ts';
+import { vmIsStopping, vmOff, type ReplicaPlan, type VmPlan } from './vm-plan.ts';
 
 /** The first wait lets a takeover pass, which a starting process would slow down on a small machine. */
 const times: BackoffTimes = { firstMs: 500, maxMs: 30_000, soundAfterMs: 60_000 };
@@ -25,6 +25,8 @@ export interface MissingPeer {
 
 export interface RevivalFace {
   event(event: EngineEvent): void;
+  /** The guest has ended by itself: there is nothing left to do here. */
+  off(): void;
 }
 
 export class Revival {
@@ -85,6 +87,7 @@ export class Revival {
   }
 
   #consider(peer: ReplicaPlan): void {
+    if (vmOff(this.#plan.name) !== undefined) this.#face.off();
     if (vmIsStopping(this.#plan.name)) return;
     if (!this.#mayStart() || agentRuns(this.#plan.name, peer.name)) {
       this.#schedule(peer, recheckMs);

@@ -94,8 +94,24 @@ export function stoppingFile(vm: string): string {
   return join(folders().state, vm, 'stopping');
 }
 
+/** There once the guest has ended by itself: it stays off until somebody starts the VM again. */
+export function offFile(vm: string): string {
+  return join(folders().state, vm, 'off');
+}
+
+/** Since when the guest is off, and how it came to be; undefined: it is not. */
+export function vmOff(vm: string): { readonly since: string; readonly how: string } | undefined {
+  try {
+    const [since = '', how = ''] = readFileSync(offFile(vm), 'utf8').trim().split('\t');
+    return { since, how };
+  } catch {
+    return undefined;
+  }
+}
+
+/** Nothing of it may be started now. */
 export function vmIsStopping(vm: string): boolean {
-  return existsSync(stoppingFile(vm)) || !existsSync(vmPlanFile(vm));
+  return existsSync(stoppingFile(vm)) || existsSync(offFile(vm)) || !existsSync(vmPlanFile(vm));
 }
 
 export function readVmPlan(vm: string): VmPlan {

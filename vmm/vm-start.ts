@@ -17,6 +17,7 @@ import { vmUid } from './io/qemu/confinement.ts';
 import { requireQemu } from './io/qemu/installed.ts';
 import { endProcesses, stopVm } from './vm-manager.ts';
 import {
+  offFile,
   qemuMark,
   readVmPlan,
   replicaFiles,
@@ -127,6 +128,7 @@ export async function restartVm(
     ...placed(bridge),
     guest: { ...plan.guest, rtcBase: secondsOf(new Date()) },
   });
+  rmSync(offFile(name), { force: true });
   rmSync(stoppingFile(name), { force: true });
   return launch({ name, timeoutMs }, report, signal);
 }

@@ -7,7 +7,7 @@ import type { AgentStatus, Failover } from './agent-status.ts';
 import type { Protection } from './engine-protocol.ts';
 import { controlRequest } from './io/control-api.ts';
 import { selfCommand } from './io/project-folder.ts';
-import { readVmPlan, replicaFiles, type VmPlan } from './vm-plan.ts';
+import { readVmPlan, replicaFiles, vmOff, type VmPlan } from './vm-plan.ts';
 
 const answerTimeoutMs = 1000;
 
@@ -104,6 +104,8 @@ function nameOf(plan: VmPlan, id: number): string {
 }
 
 function judge(plan: VmPlan, serving: AgentStatus | undefined, replicas: readonly ReplicaStatus[]): Health {
+  const off = vmOff(plan.name);
+  if (off !== undefined) return guestIsOff(plan, off);
   const total = plan.replicas.length;
   const up = replicas.filter(({ status }) => status !== undefined).length;
   if (up * 2 <= total) return withoutQuorum(plan, replicas, up);
@@ -133,6 +135,12 @@ function judge(plan: VmPlan, serving: AgentStatus | undefined, replicas: readonl
     since: degradedSince(serving),
     ...remedy(plan, serving, replicas),
   };
+}
+
+function guestIsOff(plan: VmPlan, { since, how }: { readonly since: string; readonly how: string }): Health {
+  const reason =
+    how === 'crashed' ? 'the guest has crashed, on all replicas alike' : 'the guest has powered itself off';
+  return { protection: 'OFF', reason, since, doing: null, command: `${selfCommand()} start ${plan.name}` };
 }
 
 function withoutQuorum(plan: VmPlan, replicas: readonly ReplicaStatus[], up: number): Health {

@@ -9,6 +9,7 @@ const pollMs = 50;
 const conditions = {
   protected: ({ protection }: VmStatus) => protection === 'PROTECTED',
   serving: ({ leader }: VmStatus) => leader !== null,
+  off: ({ protection }: VmStatus) => protection === 'OFF',
   degraded: ({ protection }: VmStatus) => protection === 'DEGRADED',
 } as const;
 

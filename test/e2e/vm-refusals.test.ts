@@ -1,6 +1,6 @@
 /** What cannot be started is refused in one sentence, and leaves nothing behind. */
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, rm, symlink } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { execa } from 'execa';
@@ -39,6 +39,24 @@ describe.skipIf(whyImpossible !== undefined)(`gaia-vm refuses (${whyImpossible ?
     ['four replicas', ['start', '--replicas', '4'], 1, /4 replicas are not possible/],
     ['a name with a slash', ['start', '--name', '../x'], 1, /cannot name a VM/],
     ['too little memory', ['start', '--memory', '64M'], 1, /needs \d+ MiB of memory, not 64 MiB/],
+    [
+      'more memory than there is',
+      ['start', '--memory', '4000G'],
+      1,
+      /need \d+ MiB of memory, and \d+ MiB are available here/,
+    ],
+    [
+      'a config with an unknown key',
+      ['start', '--config', 'CONFIG'],
+      2,
+      /unknown key "memmory": the keys are name, /,
+    ],
+    [
+      'a config that is not there',
+      ['start', '--config', '/nowhere.yaml'],
+      2,
+      /nowhere.yaml cannot be read \(ENOENT\)/,
+    ],
     ['memory that is no size', ['start', '--memory', 'lots'], 2, /"lots" is no amount of memory/],
     ['a kernel that is none', ['start', '--kernel', '/etc/hostname'], 1, /is no Linux kernel/],
     ['an initrd without its kernel', ['start', '--initrd', '/etc/hostname'], 2, /kernel/],
@@ -47,7 +65,9 @@ describe.skipIf(whyImpossible !== undefined)(`gaia-vm refuses (${whyImpossible ?
     ['to stop an unknown VM', ['stop', 'nobody'], 1, /There is no VM "nobody"/],
     ['the events of an unknown VM', ['events', 'nobody'], 1, /There is no VM "nobody"/],
   ])('%s, and leaves no bridge and no folder', async (_what, words, exitCode, message) => {
-    const result = await gaiaVm(...words);
+    const config = join(root, 'vm.yaml');
+    await writeFile(config, 'name: web1\nmemmory: 1G\n');
+    const result = await gaiaVm(...words.map((word) => (word === 'CONFIG' ? config : word)));
     expect(result.stderr).toMatch(message);
     expect(result.exitCode).toBe(exitCode);
     expect(await namespace.run('ip', ['-o', 'link', 'show', 'type', 'bridge'])).toBe('');
@@ -61,6 +81,23 @@ describe.skipIf(whyImpossible !== undefined)(`gaia-vm refuses (${whyImpossible ?
     expect(result.stderr).toMatch(/\/dev\/net\/tun cannot be opened \(ENOENT\).*run ".* check"/);
     expect(result.exitCode).toBe(6);
     expect(existsSync(join(root, 'lib', 'web1'))).toBe(false);
+  });
+
+  it('a QEMU of another build, and names the command that makes the right one', async () => {
+    const other = await mkdtemp(join(tmpdir(), 'gaia-'));
+    try {
+      const build = join(other, 'cache', 'qemu', '0123456789abcdef');
+      await mkdir(build, { recursive: true });
+      await symlink(join(folders().cache, 'images'), join(other, 'cache', 'images'));
+      await writeFile(join(build, 'qemu-system-x86_64'), '#!/bin/sh\nexit 0\n');
+      await chmod(join(build, 'qemu-system-x86_64'), 0o755);
+      const result = await gaiaVmIn(other, 'start');
+      expect(result.stderr).toMatch(/patched QEMU.*run ".*qemu build"/);
+      expect(result.exitCode).toBe(6);
+      expect(existsSync(join(other, 'lib', 'web1'))).toBe(false);
+    } finally {
+      await rm(other, { recursive: true, force: true });
+    }
   });
 
   it('folders so deep that no socket fits them', async () => {

@@ -55,6 +55,11 @@ export class TestVm {
     return (JSON.parse(text) as { events: AgentEvent[] }).events;
   }
 
+  /** Asked again until `holds`. */
+  async untilEvents(replica: string, holds: (events: readonly AgentEvent[]) => boolean): Promise<void> {
+    while (!holds(await this.events(replica)));
+  }
+
   /** What an agent wrote; empty when there is none. */
   log(replica: string): Promise<string> {
     return readFile(join(this.#root, 'run', this.name, replica, 'agent.log'), 'utf8').catch(() => '');

@@ -16,6 +16,10 @@ export const RoundRecordType = {
   comparison: 18,
   /** Both guests stand: the backup's is made equal to the leader's, whatever differs. */
   reconciliation: 19,
+  /** Both guests have reset themselves in the round before, and begin anew. */
+  guestReset: 20,
+  /** Both guests have ended in the round before, and stay so. The record's count says how: a stop reason. */
+  guestOff: 21,
 } as const;
 
 export const ROUND_HEADER_BYTES = 16;
