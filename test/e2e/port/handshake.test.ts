@@ -153,6 +153,26 @@ describeInLab('a machine that no agent can replicate', (lab) => {
       /netdev 'net0' is of type 'hubport', and only the traffic of 'tap', 'stream' and 'dgram' can be/,
     ],
     [
+      'a second card',
+      (args) => [...args, '-device', 'virtio-net-pci,id=nic1,romfile='],
+      /the machine has 2 NICs or NIC queues, and only one can be replicated/,
+    ],
+    [
+      'an iothread',
+      (args) => [...args, '-object', 'iothread,id=io0'],
+      /an iothread would change the guest while it is compared/,
+    ],
+    [
+      'a second serial line of the port',
+      (args) => [...args, '-chardev', 'gaia,id=ser0', '-chardev', 'gaia,id=ser1'],
+      /only one serial line can be replicated/,
+    ],
+    [
+      'a console that is not there',
+      (args) => args.map((arg) => arg.replace('gaia-port,', 'gaia-port,console=absent,')),
+      /no chardev 'absent' for what the guest says on its serial line/,
+    ],
+    [
       'memory that is not shared',
       (args) => args.map((arg) => arg.replace('share=on', 'share=off')),
       /memory backends need share=on/,

@@ -29,7 +29,7 @@ function commandLineOf(changes: Partial<MachineProfile> = {}): string[] {
 
 describe('machine profiles', () => {
   it('guest memory is one shared memory backend of the asked size, on every machine', () => {
-    for (const machine of ['pc', 'microvm'] as const) {
+    for (const machine of ['pc', 'q35', 'microvm'] as const) {
       expect(valuesOf('-M', { machine })[0]).toMatch(/^(pc|microvm),.*memory-backend=ram0/);
       expect(valuesOf('-object', { machine })).toEqual([
         'memory-backend-memfd,id=ram0,size=268435456,share=on',
@@ -39,7 +39,7 @@ describe('machine profiles', () => {
   });
 
   it('the device state carries no description and no configuration section', () => {
-    for (const machine of ['pc', 'microvm'] as const) {
+    for (const machine of ['pc', 'q35', 'microvm'] as const) {
       expect(valuesOf('-M', { machine })[0]).toContain('suppress-vmdesc=on');
       expect(valuesOf('-global', { machine })).toContain('migration.send-configuration=off');
     }
