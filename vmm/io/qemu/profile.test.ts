@@ -30,7 +30,7 @@ function commandLineOf(changes: Partial<MachineProfile> = {}): string[] {
 describe('machine profiles', () => {
   it('guest memory is one shared memory backend of the asked size, on every machine', () => {
     for (const machine of ['pc', 'q35', 'microvm'] as const) {
-      expect(valuesOf('-M', { machine })[0]).toMatch(/^(pc|microvm),.*memory-backend=ram0/);
+      expect(valuesOf('-M', { machine })[0]).toMatch(/^(pc|q35|microvm),.*memory-backend=ram0/);
       expect(valuesOf('-object', { machine })).toEqual([
         'memory-backend-memfd,id=ram0,size=268435456,share=on',
       ]);
