@@ -44,6 +44,7 @@ class TransportEnd {
   readonly #gone: number[] = [];
   #transport: Transport | undefined;
   #stopped = false;
+  #echoed = 0;
 
   get #opened(): Transport {
     if (this.#transport === undefined) throw new Error('No transport is open');
@@ -316,6 +317,7 @@ class TransportEnd {
     const ackWords = new Uint32Array(ack.buffer, ack.byteOffset, 2);
     const times = new Float64Array(count);
     const transport = this.#opened;
+    const last = Atomics.load(ackWords, 0);
     for (let index = 1; index <= count; index++) {
       const startUs = nowUs();
       const at = writer.records.reserve(bytes);
@@ -323,7 +325,7 @@ class TransportEnd {
       writer.records.data[at] = index & 0xff;
       writer.records.commit(1, bytes);
       writer.flush();
-      while (Atomics.load(ackWords, 0) !== index) transport.progress(nowUs());
+      while (Atomics.load(ackWords, 0) !== last + index) transport.progress(nowUs());
       times[index - 1] = nowUs() - startUs;
     }
     await setImmediate();
@@ -340,7 +342,8 @@ class TransportEnd {
     for (let index = 1; index <= count; index++) {
       while (!records.next()) transport.progress(nowUs());
       records.consume();
-      words[0] = index;
+      this.#echoed++;
+      words[0] = this.#echoed;
       to.putAck(ack);
     }
     await this.#until(() => false, 200);

@@ -1,0 +1,65 @@
+/**
+ * Network namespaces that stand for hosts: each has one link of 1 Gb/s to a switch, and shares nothing else with the
+ * others. Guarantee: `remove` takes all of them away; the end of the process does so too.
+ */
+import { NetworkNamespace } from '../network-namespace.ts';
+
+const linkRate = '1gbit';
+
+export class SeparateHosts {
+  readonly #switch: NetworkNamespace;
+  readonly #hosts: readonly NetworkNamespace[];
+
+  private constructor(theSwitch: NetworkNamespace, hosts: readonly NetworkNamespace[]) {
+    this.#switch = theSwitch;
+    this.#hosts = hosts;
+  }
+
+  static async create(count: number): Promise<SeparateHosts> {
+    const theSwitch = await NetworkNamespace.create();
+    await theSwitch.run('ip', ['link', 'add', 'switch0', 'type', 'bridge']);
+    await theSwitch.run('ip', ['link', 'set', 'switch0', 'up']);
+    const hosts: NetworkNamespace[] = [];
+    const all = new SeparateHosts(theSwitch, hosts);
+    for (let host = 0; host < count; host++) {
+      hosts.push(await NetworkNamespace.create());
+      await all.#plugIn(host);
+    }
+    return all;
+  }
+
+  async #plugIn(host: number): Promise<void> {
+    const namespace = this.host(host);
+    const port = `port${host}`;
+    await namespace.run('ip', ['link', 'add', 'eth0', 'type', 'veth', 'peer', 'name', port]);
+    await namespace.run('ip', ['link', 'set', port, 'netns', this.#switch.name]);
+    await this.#switch.run('ip', ['link', 'set', port, 'master', 'switch0', 'up']);
+    await namespace.run('ip', ['address', 'add', `${this.address(host)}/24`, 'dev', 'eth0']);
+    await namespace.run('ip', ['link', 'set', 'eth0', 'up']);
+    const shape = ['root', 'tbf', 'rate', linkRate, 'burst', '256kb', 'latency', '50ms'];
+    await namespace.run('tc', ['qdisc', 'add', 'dev', 'eth0', ...shape]);
+  }
+
+  host(number: number): NetworkNamespace {
+    const host = this.#hosts[number];
+    if (host === undefined) throw new Error(`There is no host ${number}`);
+    return host;
+  }
+
+  address(host: number): string {
+    return `10.77.0.${host + 1}`;
+  }
+
+  /** What `from` sends to `to` vanishes; the other direction goes on. */
+  async cut(from: number, to: number): Promise<void> {
+    await this.host(from).run('ip', ['route', 'add', 'blackhole', `${this.address(to)}/32`]);
+  }
+
+  async mend(from: number, to: number): Promise<void> {
+    await this.host(from).run('ip', ['route', 'delete', 'blackhole', `${this.address(to)}/32`]);
+  }
+
+  async remove(): Promise<void> {
+    await Promise.all([...this.#hosts, this.#switch].map((namespace) => namespace.remove()));
+  }
+}
