@@ -15,6 +15,8 @@ import { addonFile } from './binding.ts';
 export interface FabricEndpoint {
   /** What a peer's `addPeer` needs. */
   name(): Uint8Array;
+  /** Largest put that is kept in order with others, in bytes; at least 4096. */
+  putBytesMax(): number;
   /** Readable when `poll` may have something to do; to be believed only after `mayWait`. Not the caller's. */
   waitFd(): number;
   /** False: poll again before waiting. */

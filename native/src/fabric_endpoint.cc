@@ -3,6 +3,7 @@
 #include <rdma/fi_errno.h>
 #include <rdma/fi_rma.h>
 
+#include <algorithm>
 #include <cstring>
 #include <iterator>
 
@@ -14,6 +15,8 @@ namespace gaia {
 namespace {
 
 constexpr size_t kPutsMax = 256;
+// Less than the blocks of state that follow data would be no order at all.
+constexpr size_t kOrderedBytesLeast = 4096;
 // An empty message needs no room, but a receive needs a buffer.
 constexpr size_t kDoorbellsPosted = 32;
 constexpr size_t kDoorbellBytes = 64;
@@ -52,8 +55,11 @@ void FabricEndpoint::open_domain(const std::string& provider, const std::string&
   hints->fabric_attr->prov_name = strdup(provider.c_str());
   check(fi_getinfo(FI_VERSION(1, 17), node.c_str(), nullptr, FI_SOURCE, hints.get(), &info_), "fi_getinfo",
         "No provider " + provider + " for the address " + node);
-  if (info_->ep_attr->max_order_waw_size != SIZE_MAX) {
-    throw FabricError(FI_ENOSYS, "fi_getinfo", "Provider " + provider + " does not keep large puts in order");
+  put_bytes_max_ = std::min(info_->ep_attr->max_order_waw_size, info_->ep_attr->max_msg_size);
+  if (put_bytes_max_ < kOrderedBytesLeast) {
+    throw FabricError(FI_ENOSYS, "fi_getinfo",
+                      "Provider " + provider + " keeps puts in order up to " +
+                          std::to_string(put_bytes_max_) + " bytes only");
   }
   check(fi_fabric(info_->fabric_attr, &fabric_, nullptr), "fi_fabric",
         "Cannot open the fabric of " + provider);

@@ -40,6 +40,7 @@ class FabricEndpoint {
 
   // What peers need to reach this endpoint.
   std::vector<uint8_t> name() const;
+  size_t put_bytes_max() const { return put_bytes_max_; }
   // Readable when there may be something to poll; only after `may_wait` said so.
   int wait_fd() const { return wait_fd_; }
   bool may_wait();
@@ -96,6 +97,7 @@ class FabricEndpoint {
   fid_cq* cq_ = nullptr;
   fid_ep* endpoint_ = nullptr;
   int wait_fd_ = -1;
+  size_t put_bytes_max_ = 0;
   uint32_t last_number_ = 0;
   std::unordered_map<uint32_t, std::shared_ptr<FabricMemory>> memories_;
   std::unordered_map<uint32_t, fi_addr_t> peers_;

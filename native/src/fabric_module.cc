@@ -47,6 +47,7 @@ class Endpoint : public Napi::ObjectWrap<Endpoint> {
     return DefineClass(
         env, "FabricEndpoint",
         {InstanceMethod("name", &Endpoint::name), InstanceMethod("waitFd", &Endpoint::wait_fd),
+         InstanceMethod("putBytesMax", &Endpoint::put_bytes_max),
          InstanceMethod("mayWait", &Endpoint::may_wait), InstanceMethod("addMemory", &Endpoint::add_memory),
          InstanceMethod("memoryBuffer", &Endpoint::memory_buffer),
          InstanceMethod("memoryKey", &Endpoint::memory_key),
@@ -90,6 +91,11 @@ class Endpoint : public Napi::ObjectWrap<Endpoint> {
 
   Napi::Value wait_fd(const Napi::CallbackInfo& info) {
     return Napi::Number::New(info.Env(), open(info).wait_fd());
+  }
+
+  Napi::Value put_bytes_max(const Napi::CallbackInfo& info) {
+    const size_t most = std::min(open(info).put_bytes_max(), static_cast<size_t>(kMemoryBytesMax));
+    return Napi::Number::New(info.Env(), static_cast<double>(most));
   }
 
   Napi::Value may_wait(const Napi::CallbackInfo& info) {

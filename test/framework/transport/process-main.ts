@@ -39,8 +39,10 @@ function sizeOf(index: number, { least, most }: Sizes): number {
 }
 
 class TransportEnd {
-  readonly #readers: RegionReader[] = [];
-  readonly #writers: RegionWriter[] = [];
+  readonly #readers = new Map<number, RegionReader>();
+  /** By peer: the newest, since a peer's region takes the place of its last one. */
+  readonly #writers = new Map<number, RegionWriter>();
+  #lastReader = 0;
   readonly #gone: number[] = [];
   #transport: Transport | undefined;
   #stopped = false;
@@ -58,13 +60,13 @@ class TransportEnd {
   }
 
   #reader(number: number): RegionReader {
-    const reader = this.#readers[number];
+    const reader = this.#readers.get(number);
     if (reader === undefined) throw new Error(`There is no reader ${number}`);
     return reader;
   }
 
   #writer(number: number): RegionWriter {
-    const writer = this.#writers[number];
+    const writer = this.#writers.get(number);
     if (writer === undefined) throw new Error(`There is no writer ${number}`);
     return writer;
   }
@@ -140,21 +142,19 @@ class TransportEnd {
 
   openRegion(peer: number): { reader: number; key: string } {
     const reader = this.#peer(peer).openRegion();
-    this.#readers.push(reader);
-    return { reader: this.#readers.length - 1, key: Buffer.from(reader.key).toString('hex') };
+    this.#readers.set(++this.#lastReader, reader);
+    return { reader: this.#lastReader, key: Buffer.from(reader.key).toString('hex') };
   }
 
   attachRegion(peer: number, key: string): number {
-    this.#writers.push(this.#peer(peer).attachRegion(Buffer.from(key, 'hex')));
-    return this.#writers.length - 1;
+    this.#writers.set(peer, this.#peer(peer).attachRegion(Buffer.from(key, 'hex')));
+    return peer;
   }
 
+  /** Its memory is free from here on, once the collector has come by. */
   closeReader(reader: number): void {
     this.#reader(reader).close();
-  }
-
-  closeWriter(writer: number): void {
-    this.#writer(writer).close();
+    this.#readers.delete(reader);
   }
 
   /** Where a record may be written, as soon as there is room; -1: there was none in time. */

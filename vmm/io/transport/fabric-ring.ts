@@ -17,6 +17,7 @@ export class FabricRing {
   readonly #remote: number;
   readonly #remoteOffset: number;
   readonly #token: number;
+  readonly #putBytesMax: number;
   #posted = 0;
 
   /** `memory` from `memoryOffset`: the copy, `bytes` long, a power of two; `token`: what its puts are polled as. */
@@ -34,6 +35,7 @@ export class FabricRing {
     this.#remote = target.remote;
     this.#remoteOffset = target.offset;
     this.#token = token;
+    this.#putBytesMax = endpoint.putBytesMax();
     const data = new Uint8Array(endpoint.memoryBuffer(copy.memory), copy.offset, copy.bytes);
     this.producer = new RingProducer(data, new Uint32Array(1), 0, readTail);
   }
@@ -51,7 +53,8 @@ export class FabricRing {
   post(): number {
     while (this.hasBacklog) {
       const place = this.#posted & (this.#bytes - 1);
-      const bytes = Math.min((this.producer.head - this.#posted) >>> 0, this.#bytes - place);
+      const committed = (this.producer.head - this.#posted) >>> 0;
+      const bytes = Math.min(committed, this.#bytes - place, this.#putBytesMax);
       const status = this.#endpoint.put(
         this.#remote,
         this.#remoteOffset + place,

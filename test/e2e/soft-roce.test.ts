@@ -1,0 +1,46 @@
+/**
+ * The transport over real RDMA verbs: `verbs;ofi_rxm` on a software RDMA device, in a small guest whose kernel has one.
+ * The guest runs the same checks as test/native/transport.test.ts, with real processes.
+ */
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { addonFile } from '../../native/binding.ts';
+import { qemuBinary } from '../framework/qemu-binary.ts';
+import { buildRdmaGuest, guestAddress, runRdmaGuest, type RdmaGuest } from '../framework/rdma-guest.ts';
+
+/** Emulated processors are slow, and every check starts processes of its own. */
+const buildLimitMs = 300_000;
+const runLimitMs = 900_000;
+const program = 'dist/test/framework/transport/suite-main.js';
+const whyImpossible = existsSync(join(dirname(addonFile()), 'gaia_fabric.node'))
+  ? undefined
+  : 'the fabric addon was not built: libfabric-dev is not installed';
+
+describe.skipIf(whyImpossible !== undefined)(`Soft-RoCE (${whyImpossible ?? 'in a guest'})`, () => {
+  let folder: string;
+  let guest: RdmaGuest;
+
+  beforeAll(async () => {
+    folder = mkdtempSync(join(tmpdir(), 'gaia-rdma-'));
+    guest = await buildRdmaGuest(folder, `node ${program} 'verbs;ofi_rxm' ${guestAddress}`);
+  }, buildLimitMs);
+
+  afterAll(() => {
+    rmSync(folder, { recursive: true });
+  });
+
+  it(
+    'carries everything that the transport promises',
+    async () => {
+      const lines: string[] = [];
+      await runRdmaGuest(qemuBinary(), guest, runLimitMs, (line) => lines.push(line));
+      console.log(lines.filter((line) => /^(check|SUITE)/.test(line)).join('\n'));
+      expect(lines.find((line) => line.startsWith('link rxe0/1'))).toContain('state ACTIVE');
+      expect(lines.filter((line) => line.includes('FAILS'))).toEqual([]);
+      expect(lines.find((line) => line.startsWith('SUITE'))).toMatch(/^SUITE (\d+) of \1 hold$/);
+    },
+    runLimitMs + 10_000,
+  );
+});
