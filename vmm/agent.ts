@@ -10,9 +10,11 @@ import type { AgentStatus, Failover } from './agent-status.ts';
 import { GaiaError } from './core/errors.ts';
 import type { ReplicaId } from './core/ids.ts';
 import type { EngineCommand, EngineEvent, EngineReport, EngineStart } from './engine-protocol.ts';
+import type { PeerCard } from './io/transport/transport.ts';
 import { joinBridge } from './io/bridge.ts';
 import { ControlServer, PlainText } from './io/control-api.ts';
 import { takeLock } from './io/lock-file.ts';
+import { FabricMeeting } from './fabric-meeting.ts';
 import { EventLog, type AgentEvent } from './event-log.ts';
 import { metricsContentType, metricsText } from './metrics.ts';
 import { PeerMeeting, type Invitation } from './peer-meeting.ts';
@@ -31,7 +33,8 @@ export class Agent {
   readonly #process = randomUUID();
   readonly #events: EventLog;
   readonly #requests = new Map<number, (answer: Answer) => void>();
-  readonly #meeting: PeerMeeting;
+  /** On one machine by the agents' sockets, over a fabric by control connections. */
+  readonly #meeting: PeerMeeting | FabricMeeting;
   readonly #revival: Revival;
   readonly #closed: Promise<void>;
   #resolveClosed: () => void = () => undefined;
@@ -46,9 +49,12 @@ export class Agent {
     this.#files = replicaFiles(plan.name, replica.name);
     this.#events = new EventLog(this.#files.eventsFile);
     const event = (happened: EngineEvent) => this.#event(happened);
-    this.#meeting = new PeerMeeting(plan.name, replica, this.#process, {
-      connect: (peer, invitation) => this.#connect(peer, invitation),
-    });
+    this.#meeting =
+      plan.transport === 'fabric'
+        ? this.#meetOverFabric()
+        : new PeerMeeting(plan.name, replica, this.#process, {
+            connect: (peer, invitation) => this.#connect(peer, invitation),
+          });
     this.#revival = new Revival(plan, replica, { event, off: () => this.#stop() });
     this.#closed = new Promise((resolve) => {
       this.#resolveClosed = resolve;
@@ -81,7 +87,8 @@ export class Agent {
     await api.listen();
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => this.#stop());
     if (tapFd >= 0) this.#startQemu(tapFd);
-    for (const peer of this.#plan.replicas) if (peer.id !== id) this.#meet(peer);
+    if (this.#meeting instanceof FabricMeeting) await this.#meeting.open();
+    else for (const peer of this.#plan.replicas) if (peer.id !== id) this.#meet(peer);
     await this.#closed;
     api.close();
   }
@@ -224,13 +231,30 @@ export class Agent {
     const process = query.get('process') ?? '';
     if (peer === undefined || !/^[0-9a-f-]{36}$/.test(process))
       throw new GaiaError('GAIA_CARD', 'A card is asked for with ?replica=NUMBER&process=UUID');
+    return { process: this.#process, card: await this.#card(peer, process) };
+  }
+
+  async #card(peer: ReplicaPlan, process: string): Promise<PeerCard | null> {
     const { card } = await this.#ask('invited', (request) => ({
       type: 'invite',
       request,
       id: peer.id,
       process,
     }));
-    return { process: this.#process, card };
+    return card;
+  }
+
+  #meetOverFabric(): FabricMeeting {
+    return new FabricMeeting(this.#plan, this.#replica, {
+      invite: (peer, session) => this.#card(peer, session),
+      connect: (peer, session, card) => this.#connect(peer, { process: session, card }),
+      lost: ({ id }) => {
+        this.#command({ type: 'session lost', id });
+      },
+      refused: ({ code, message }) => {
+        this.#event({ name: 'peer-refused', text: message, data: { code } });
+      },
+    });
   }
 
   async #handOver(query: URLSearchParams): Promise<{ readonly refusal: string | null }> {
@@ -258,6 +282,10 @@ export class Agent {
   }
 
   #meet(peer: ReplicaPlan): void {
+    if (this.#meeting instanceof FabricMeeting) {
+      this.#meeting.drop(peer.id);
+      return;
+    }
     this.#meeting.meet(peer).catch((error: unknown) => {
       this.#log(`peer ${peer.name} cannot be met: ${error instanceof Error ? error.message : String(error)}`);
       process.exit(1);

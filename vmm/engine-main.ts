@@ -9,10 +9,10 @@ import type { ReplicaId } from './core/ids.ts';
 import { invariant } from './core/invariant.ts';
 import type { EngineCommand, EngineReport, EngineStart } from './engine-protocol.ts';
 import { GuestPort, PortLostError } from './io/qemu/port.ts';
-import { ShmTransport } from './io/transport/shm.ts';
+import { openTransport } from './io/transport/open.ts';
 import type { PeerCard, Transport } from './io/transport/transport.ts';
 import { ReplicaEngine } from './replica-engine.ts';
-import { replicaFiles } from './vm-plan.ts';
+import { replicaFiles, transportSettings } from './vm-plan.ts';
 
 /** How long the loop looks again before it blocks: above the cost of a wake-up, kind to a machine of two cores. */
 const spinUs = 20;
@@ -38,7 +38,7 @@ class EngineLoop {
   constructor(start: EngineStart) {
     this.#start = start;
     const { plan, self } = start;
-    this.#transport = new ShmTransport(self);
+    this.#transport = openTransport(self, transportSettings(plan, self));
     this.#engine = new ReplicaEngine(plan, self, this.#transport, {
       event: (event) => report({ type: 'event', event }),
       guestOff: (how) => report({ type: 'guest off', how }),
@@ -89,6 +89,7 @@ class EngineLoop {
   }
 
   #peerGone(peer: ReplicaId): void {
+    if (this.#gone.has(peer)) return;
     this.#gone.add(peer);
     this.#engine.peerGone(peer);
     report({ type: 'peer gone', id: peer });
@@ -163,6 +164,9 @@ class EngineLoop {
         break;
       case 'connect':
         report({ type: 'connected', request: command.request, connected: this.#connect(command) });
+        break;
+      case 'session lost':
+        if (this.#connected.has(command.id)) this.#peerGone(command.id);
         break;
       case 'hand over':
         report({

@@ -29,6 +29,8 @@ export type EngineCommand =
       readonly process: string;
       readonly card: PeerCard;
     }
+  /** The session with this peer has ended, as its control connection tells. */
+  | { readonly type: 'session lost'; readonly id: ReplicaId }
   /** Gives the leadership to another executing replica. */
   | { readonly type: 'hand over'; readonly request: number; readonly to: ReplicaId }
   | { readonly type: 'guest ready' }

@@ -5,6 +5,11 @@ import { GaiaError } from './core/errors.ts';
 import type { ReplicaId } from './core/ids.ts';
 import { folders } from './io/folders.ts';
 import type { Machine } from './io/qemu/profile.ts';
+import type { PeerAddress } from './io/transport/meeting.ts';
+import type { TransportSettings } from './io/transport/open.ts';
+
+/** What carries consensus; see docs/transport.md. */
+export type TransportName = 'shm' | 'fabric';
 
 export interface ReplicaPlan {
   readonly id: ReplicaId;
@@ -13,6 +18,8 @@ export interface ReplicaPlan {
   /** Runs a QEMU: the leader and the major backup do, the standby does not. */
   readonly executes: boolean;
   readonly tap: string;
+  /** Where it listens for its peers; only with the transport `fabric`. */
+  readonly peerAddress?: PeerAddress;
 }
 
 export interface GuestPlan {
@@ -43,7 +50,7 @@ export interface VmPlan {
   /** Tells this VM's replicas from those of any other: a decimal number below 2^64. */
   readonly clusterId: string;
   readonly mode: 'lockstep';
-  readonly transport: 'shm';
+  readonly transport: TransportName;
   /** What a record must be before it counts: on the disks of a majority, or in their memory. */
   readonly durability: 'disk' | 'memory';
   readonly qemu: string;
@@ -55,6 +62,15 @@ export interface VmPlan {
 }
 
 export const vmNamePattern = /^[a-z][a-z0-9-]{0,31}$/;
+
+/** What this replica's engine opens. */
+export function transportSettings(plan: VmPlan, self: ReplicaId): TransportSettings {
+  if (plan.transport === 'shm') return { kind: 'shm' };
+  const address = plan.replicas.find(({ id }) => id === self)?.peerAddress;
+  if (address === undefined)
+    throw new GaiaError('GAIA_VM_PLAN', `Replica ${self} of VM ${plan.name} has no address for its peers`);
+  return { kind: 'fabric', provider: 'tcp;ofi_rxm', address: address.host };
+}
 
 /** Folders and files of one replica; nothing is made. */
 export function replicaFiles(vm: string, replica: string) {

@@ -15,6 +15,7 @@ import { processRuns, readPid } from './io/process.ts';
 import { selfCommand } from './io/project-folder.ts';
 import { vmUid } from './io/qemu/confinement.ts';
 import { requireQemu } from './io/qemu/installed.ts';
+import { freePorts } from './io/free-ports.ts';
 import { endProcesses, stopVm } from './vm-manager.ts';
 import {
   offFile,
@@ -25,6 +26,7 @@ import {
   vmNamePattern,
   vmPlanFile,
   type GuestPlan,
+  type TransportName,
   type VmPlan,
 } from './vm-plan.ts';
 import { vmStatus, type VmStatus } from './vm-status.ts';
@@ -35,6 +37,8 @@ const qemuStartsMax = 4;
 const socketPathBytesMax = 107;
 /** What agents and QEMUs need beside guest memory: measured 3 x 75 MiB and 2 x 130 MiB, and room to breathe. */
 const overheadBytes = 600 << 20;
+/** All replicas of a VM that is started here are on this machine. */
+const fabricHost = '127.0.0.1';
 const replicaNames = ['alpha', 'beta', 'gamma'] as const;
 /** Both guests' power-on clock: any fixed instant does, so that they are equal. */
 const secondsOf = (date: Date): string => date.toISOString().slice(0, 19);
@@ -57,6 +61,7 @@ export interface StartOptions {
   readonly memoryBytes: number;
   /** Inputs count as agreed once they are on the disks of a majority, or in the memory of one. */
   readonly durability: 'disk' | 'memory';
+  readonly transport: TransportName;
   /** How long until PROTECTED at most. */
   readonly timeoutMs: number;
 }
@@ -82,7 +87,7 @@ export async function startVm(
   report('making the bridge');
   const bridge = await Bridge.create();
   try {
-    writePlan(makePlan(options, qemu.file, bridge));
+    writePlan(await reachable(makePlan(options, qemu.file, bridge)));
   } catch (error) {
     rmSync(vmPlanFile(options.name), { force: true });
     await bridge.remove();
@@ -121,13 +126,14 @@ export async function restartVm(
   for (const replica of plan.replicas)
     rmSync(replicaFiles(name, replica.name).logFolder, { recursive: true, force: true });
   const bridge = await Bridge.create();
-  writePlan({
+  const afresh: VmPlan = {
     ...plan,
     clusterId: newClusterId(),
     qemu: qemu.file,
     ...placed(bridge),
     guest: { ...plan.guest, rtcBase: secondsOf(new Date()) },
-  });
+  };
+  writePlan(await reachable(afresh));
   rmSync(offFile(name), { force: true });
   rmSync(stoppingFile(name), { force: true });
   return launch({ name, timeoutMs }, report, signal);
@@ -244,8 +250,18 @@ function placed(bridge: Bridge): Pick<VmPlan, 'uid' | 'replicas' | 'network'> {
   };
 }
 
+/** The plan, with a port of the loopback for each replica where they meet over a fabric. */
+async function reachable(plan: VmPlan): Promise<VmPlan> {
+  if (plan.transport === 'shm') return plan;
+  const ports = await freePorts(fabricHost, plan.replicas.length);
+  const replicas = plan.replicas.map((replica, index) => {
+    return { ...replica, peerAddress: { host: fabricHost, port: ports[index] ?? 0 } };
+  });
+  return { ...plan, replicas };
+}
+
 function makePlan(
-  { name, image, memoryBytes, durability }: StartOptions,
+  { name, image, memoryBytes, durability, transport }: StartOptions,
   qemu: string,
   bridge: Bridge,
 ): VmPlan {
@@ -268,7 +284,7 @@ function makePlan(
     name,
     clusterId: newClusterId(),
     mode: 'lockstep',
-    transport: 'shm',
+    transport,
     durability,
     qemu,
     guest,

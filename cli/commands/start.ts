@@ -20,6 +20,7 @@ interface StartArguments {
   readonly memory: string | undefined;
   readonly durability: 'disk' | 'memory';
   readonly 'discard-log': boolean;
+  readonly transport: 'shm' | 'fabric';
   readonly timeout: number;
   readonly output: OutputFormat;
 }
@@ -53,6 +54,11 @@ export const startCommand: CommandModule<object, StartArguments> = {
         default: false,
         describe: 'A VM that has ended: give up what its logs hold',
       })
+      .option('transport', {
+        choices: ['shm', 'fabric'] as const,
+        default: 'shm' as const,
+        describe: 'How replicas reach each other: shared memory, or puts by libfabric over TCP',
+      })
       .option('timeout', { type: 'number', default: 120, describe: 'Seconds until PROTECTED at most' })
       .example('$0 start --replicas 3', 'the demo: memcached that outlives its host')
       .example('$0 start --name db1 --image redis --memory 512M', 'another guest beside it')
@@ -83,8 +89,8 @@ async function start(
   const wanted = given.memory === undefined ? undefined : parseMemory(given.memory);
   const image = await findGuest(given, report);
   const memoryBytes = wanted ?? Math.max(memoryBytesDefault, image.memoryBytesMin);
-  const { replicas, durability } = given;
-  return startVm({ name, image, replicas, memoryBytes, durability, timeoutMs }, report, signal);
+  const { replicas, durability, transport } = given;
+  return startVm({ name, image, replicas, memoryBytes, durability, transport, timeoutMs }, report, signal);
 }
 
 /** The kernel that was given, or the image by its name, built first if it is not there yet. */

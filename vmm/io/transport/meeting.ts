@@ -72,6 +72,7 @@ export class PeerMeeting {
   readonly #sockets = new Set<Socket>();
   readonly #timers = new Set<NodeJS.Timeout>();
   readonly #takenSinceMs = new Map<ReplicaId, number>();
+  readonly #refusalsSaid = new Set<string>();
   #server: Server | undefined;
   #closed = false;
 
@@ -247,8 +248,11 @@ export class PeerMeeting {
     this.#refuse(refusal);
   }
 
+  /** Said once: the dialling goes on, in case somebody mends the other side. */
   #refuse({ code, text }: Refusal): void {
-    if (!this.#closed) this.#face.refused(new TransportError(code, text));
+    if (this.#closed || this.#refusalsSaid.has(text)) return;
+    this.#refusalsSaid.add(text);
+    this.#face.refused(new TransportError(code, text));
   }
 
   #begin(socket: Socket, peer: ReplicaId, card: PeerCard): void {
