@@ -13,7 +13,7 @@ import { buildRdmaGuest, guestAddress, runRdmaGuest, type RdmaGuest } from '../f
 /** Emulated processors are slow, and every check starts processes of its own. */
 const buildLimitMs = 300_000;
 const runLimitMs = 900_000;
-const program = 'dist/test/framework/transport/suite-main.js';
+const programs = 'dist/test/framework/transport';
 const whyImpossible = existsSync(join(dirname(addonFile()), 'gaia_fabric.node'))
   ? undefined
   : 'the fabric addon was not built: libfabric-dev is not installed';
@@ -24,7 +24,10 @@ describe.skipIf(whyImpossible !== undefined)(`Soft-RoCE (${whyImpossible ?? 'in 
 
   beforeAll(async () => {
     folder = mkdtempSync(join(tmpdir(), 'gaia-rdma-'));
-    guest = await buildRdmaGuest(folder, `node ${program} 'verbs;ofi_rxm' ${guestAddress}`);
+    guest = await buildRdmaGuest(folder, [
+      `/bin/busybox sh -c 'ulimit -l 64; exec node ${programs}/memlock-main.js ${guestAddress}'`,
+      `node ${programs}/suite-main.js 'verbs;ofi_rxm' ${guestAddress}`,
+    ]);
   }, buildLimitMs);
 
   afterAll(() => {
@@ -32,12 +35,15 @@ describe.skipIf(whyImpossible !== undefined)(`Soft-RoCE (${whyImpossible ?? 'in 
   });
 
   it(
-    'carries everything that the transport promises',
+    'carries everything that the transport promises, and says so where memory may not be pinned',
     async () => {
       const lines: string[] = [];
       await runRdmaGuest(qemuBinary(), guest, runLimitMs, (line) => lines.push(line));
-      console.log(lines.filter((line) => /^(check|SUITE)/.test(line)).join('\n'));
+      console.log(lines.filter((line) => /^(check|SUITE|MEMLOCK)/.test(line)).join('\n'));
       expect(lines.find((line) => line.startsWith('link rxe0/1'))).toContain('state ACTIVE');
+      expect(lines.find((line) => line.startsWith('MEMLOCK'))).toMatch(
+        /^MEMLOCK GAIA_MEMLOCK .* limited to 65536 bytes: raise it/,
+      );
       expect(lines.filter((line) => line.includes('FAILS'))).toEqual([]);
       expect(lines.find((line) => line.startsWith('SUITE'))).toMatch(/^SUITE (\d+) of \1 hold$/);
     },

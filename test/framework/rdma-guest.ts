@@ -32,8 +32,8 @@ export interface RdmaGuest {
   readonly initrd: string;
 }
 
-/** Builds it in `folder`, to run `command` in the project's folder as its only program. */
-export async function buildRdmaGuest(folder: string, command: string): Promise<RdmaGuest> {
+/** Builds it in `folder`, to run `commands` one after the other in the project's folder. */
+export async function buildRdmaGuest(folder: string, commands: readonly string[]): Promise<RdmaGuest> {
   const files = await downloadPackages({
     folder: join(defaultCacheFolder(), 'packages'),
     packages,
@@ -51,7 +51,7 @@ export async function buildRdmaGuest(folder: string, command: string): Promise<R
   installModules(kernelTree, root);
   linkLibraries(root);
   installProject(root);
-  installInit(root, command);
+  installInit(root, commands);
   const initrd = join(folder, 'initrd');
   await writeCpioArchive(root, initrd, { devices: [consoleDevice] });
   const boot = join(kernelTree, 'boot');
@@ -94,7 +94,7 @@ function linkLibraries(root: string): void {
   }
 }
 
-function installInit(root: string, command: string): void {
+function installInit(root: string, commands: readonly string[]): void {
   for (const name of ['proc', 'sys', 'dev', 'tmp', 'run']) mkdirSync(join(root, name), { recursive: true });
   const busybox = (words: string) => `/bin/busybox ${words}`;
   const script = [
@@ -113,8 +113,8 @@ function installInit(root: string, command: string): void {
     'rdma link add rxe0 type rxe netdev dummy0',
     'rdma link',
     'cd /gaia',
-    `${environment} ${command}`,
-    `echo "GUEST END $?"`,
+    `export ${environment}`,
+    ...commands,
     busybox('poweroff -f'),
   ];
   writeFileSync(join(root, 'init'), `${script.join('\n')}\n`, { mode: 0o755 });
