@@ -12,7 +12,7 @@ import { buildRdmaGuest, guestAddress, runRdmaGuest, type RdmaGuest } from '../f
 
 /** Emulated processors are slow, and every check starts processes of its own. */
 const buildLimitMs = 300_000;
-const runLimitMs = 900_000;
+const runLimitMs = 1_800_000;
 const programs = 'dist/test/framework/transport';
 const whyImpossible = existsSync(join(dirname(addonFile()), 'gaia_fabric.node'))
   ? undefined
