@@ -23,7 +23,7 @@ describe.skipIf(whyImpossible !== undefined)(`three hosts (${whyImpossible ?? 'n
       {
         self: host + 1,
         clusterId,
-        hardStateFile: join(folder, `hard-state-${host}.json`),
+        folder: join(folder, `replica-${host}`),
         transport: { kind: 'fabric', provider: 'tcp;ofi_rxm', address: hosts.address(host) },
         addresses: ids.map((id) => [id + 1, { host: hosts.address(id), port: peerPort }] as const),
       },

@@ -2,13 +2,14 @@
  * One replica of a Falcon log without a guest: the consensus shell over a real transport, in a process of its own.
  * Its only argument is `ReplicaStart` as JSON. It reads a command per line, and prints an event per line, as JSON.
  */
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout } from 'node:timers/promises';
 import { ConsensusShell } from '../../../vmm/consensus-shell.ts';
 import { RECORD_HEADER_BYTES, recordPayloadBytes, recordType } from '../../../vmm/core/falcon/record.ts';
 import { RecordType } from '../../../vmm/core/falcon/record-type.ts';
 import { toReplicaId, type LogIndex, type ReplicaId } from '../../../vmm/core/ids.ts';
-import { HardStateFile } from '../../../vmm/io/hard-state-file.ts';
 import { MailKind } from '../../../vmm/io/mail.ts';
 import { PeerMeeting, type PeerAddress } from '../../../vmm/io/transport/meeting.ts';
 import { openTransport, type TransportSettings } from '../../../vmm/io/transport/open.ts';
@@ -16,7 +17,8 @@ import { openTransport, type TransportSettings } from '../../../vmm/io/transport
 export interface ReplicaStart {
   readonly self: number;
   readonly clusterId: string;
-  readonly hardStateFile: string;
+  /** Of the replica's own. */
+  readonly folder: string;
   readonly transport: TransportSettings;
   readonly addresses: readonly (readonly [number, PeerAddress])[];
 }
@@ -52,9 +54,17 @@ class Replica {
 
   constructor() {
     const voters = start.addresses.map(([id]) => toReplicaId(id));
-    const hardState = new HardStateFile(start.hardStateFile, BigInt(start.clusterId));
-    const first = voters[0] ?? toReplicaId(start.self);
-    this.#shell = new ConsensusShell(toReplicaId(start.self), voters, first, this.#transport, hardState);
+    const self = toReplicaId(start.self);
+    mkdirSync(start.folder, { recursive: true });
+    this.#shell = new ConsensusShell(
+      {
+        ...{ self, voters, firstExecutor: voters[0] ?? self, durability: 'memory' },
+        clusterId: BigInt(start.clusterId),
+        folder: start.folder,
+        hardStateFile: join(start.folder, 'hard-state.json'),
+      },
+      this.#transport,
+    );
     this.#shell.falcon.setExecutor(1, true);
     const addresses = new Map(start.addresses.map(([id, address]) => [toReplicaId(id), address]));
     this.#meeting = new PeerMeeting(
