@@ -29,8 +29,9 @@ const recordBytesMax = 1 << 20;
  */
 const sharedMachineTimes: FalconTimes = {
   ...DEFAULT_TIMES,
-  electionTimeoutUsMin: 400_000,
-  electionTimeoutUsMax: 600_000,
+  silenceUsMin: 400_000,
+  silenceUsMax: 900_000,
+  electionSpreadUs: 100_000,
   standbyExtraUs: 200_000,
   stepDownUs: 600_000,
 };

@@ -6,6 +6,7 @@
  * is in the log but not executed here is the running round and one behind it, which is agreed on meanwhile.
  */
 import { ConsensusShell } from './consensus-shell.ts';
+import { refusalText } from './core/falcon/control-refusal.ts';
 import { recordCount, readUint64, recordType, writeUint64 } from './core/falcon/record.ts';
 import type { LogIndex, ReplicaId } from './core/ids.ts';
 import { invariant } from './core/invariant.ts';
@@ -66,6 +67,7 @@ export class ReplicaEngine {
   readonly #gone = new Set<ReplicaId>();
   readonly #stateWanted = new Map<ReplicaId, number>();
   readonly #word = new Uint8Array(8);
+  readonly #refused = new Set<string>();
   #executor: GuestExecutor | undefined;
   #verifier: Verifier | undefined;
   #fingerprints: FingerprintCheck | undefined;
@@ -321,11 +323,19 @@ export class ReplicaEngine {
     return worked;
   }
 
+  /** A message of another cluster or version, or under a name that is in use, is refused; told once each. */
+  #takeControl(from: ReplicaId, bytes: Uint8Array): void {
+    const refusal = this.consensus.falcon.receive(from, bytes);
+    if (refusal === undefined || this.#refused.has(`${from} ${refusal}`)) return;
+    this.#refused.add(`${from} ${refusal}`);
+    this.#event('message-refused', refusalText(refusal, from), { replica: from, refusal });
+  }
+
   #takeMessage(peer: TransportPeer, kind: number, bytes: Uint8Array): void {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     switch (kind) {
       case MailKind.falcon:
-        this.consensus.falcon.receive(peer.id, bytes);
+        this.#takeControl(peer.id, bytes);
         break;
       case MailKind.executed:
         if (!this.#gone.has(peer.id))

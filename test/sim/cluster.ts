@@ -6,6 +6,7 @@ import type { Members } from '../../vmm/core/falcon/membership.ts';
 import type { FalconReplica } from '../../vmm/core/falcon/replica.ts';
 import { DEFAULT_TIMES, type FalconTimes } from '../../vmm/core/falcon/settings.ts';
 import { toReplicaId, type ReplicaId } from '../../vmm/core/ids.ts';
+import { Arena } from './arena.ts';
 import { EventQueue } from './event-queue.ts';
 import type { FaultPlan } from './fault-plan.ts';
 import { heal, whatIsMissing } from './healing.ts';
@@ -19,7 +20,9 @@ import { Saboteur } from './saboteur.ts';
 import { fail, SafetyChecker } from './safety-checker.ts';
 
 const APPLICATION_RECORD = 16;
+/** How long the healed part has, at least, and for each time that the protocol's times are their defaults. */
 const LIVENESS_US = 6_000_000;
+const LIVENESS_US_PER_SCALE = 4_000_000;
 const LIVENESS_STEP_US = 100_000;
 /** Bursts of proposals come once in this time. */
 const BURST_CYCLE_US = 1_000_000;
@@ -40,6 +43,7 @@ export interface RunResult {
 
 export class Cluster implements HostWorld {
   readonly queue = new EventQueue();
+  readonly arena = new Arena();
   readonly prng: Prng;
   readonly plan: FaultPlan;
   readonly network: Network;
@@ -101,7 +105,7 @@ export class Cluster implements HostWorld {
     this.#healed = true;
     this.#saboteur.end();
     heal(this);
-    const served = this.#awaitLiveness(faultUs + LIVENESS_US);
+    const served = this.#awaitLiveness(faultUs + LIVENESS_US + this.plan.timeScale * LIVENESS_US_PER_SCALE);
     return {
       simulatedUs: this.queue.nowUs,
       committed: this.checker.committedCount,
@@ -194,5 +198,7 @@ function timesOf(plan: FaultPlan): FalconTimes {
     (value as number) * plan.timeScale,
   ]);
   const times = Object.fromEntries(scaled) as FalconTimes;
-  return { ...times, electionTimeoutUsMax: times.electionTimeoutUsMin * plan.timeoutSpread };
+  const electionSpreadUs = times.silenceUsMin * (plan.timeoutSpread - 1);
+  const heartbeatIntervalUs = times.heartbeatIntervalUs * plan.heartbeatStride;
+  return { ...times, suspicion: DEFAULT_TIMES.suspicion, electionSpreadUs, heartbeatIntervalUs };
 }

@@ -64,6 +64,8 @@ export interface FaultPlan {
   readonly restartUsMax: number;
   /** All times of the protocol are this many times their defaults. */
   readonly timeScale: number;
+  /** The heartbeat comes this many times as seldom; the rest of the time it would only show that it comes. */
+  readonly heartbeatStride: number;
   /** The longest election timeout as a multiple of the shortest: the wider, the longer a candidate asks. */
   readonly timeoutSpread: number;
   /** Records that fit into one peer's region. */
@@ -120,9 +122,10 @@ export function chooseFaults(prng: Prng): FaultPlan {
     proposeDuty: prng.pick([0.1, 0.3]),
     payloadBytesMax,
     restartUsMax: prng.pick([20_000, 500_000]),
-    timeScale: prng.pick([1, 1, 3]),
+    timeScale: prng.pick([1, 2, 4]),
+    heartbeatStride: prng.pick([1, 3, 3]),
     timeoutSpread: prng.pick([1.1, 1.5, 4]),
     ringSlots: prng.pick([1, 4, 64]),
-    logStorageBytes: prng.pick([32 * 1024, 1024 * 1024]),
+    logStorageBytes: prng.pick([32 * 1024, 256 * 1024]),
   };
 }

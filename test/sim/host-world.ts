@@ -4,6 +4,7 @@ import type { FalconReplica } from '../../vmm/core/falcon/replica.ts';
 import type { FalconTimes } from '../../vmm/core/falcon/settings.ts';
 import type { Members } from '../../vmm/core/falcon/membership.ts';
 import type { ReplicaId } from '../../vmm/core/ids.ts';
+import type { Arena } from './arena.ts';
 import type { EventQueue } from './event-queue.ts';
 import type { FaultPlan } from './fault-plan.ts';
 import type { DiskBase, SimulatedDisk } from './disk.ts';
@@ -59,6 +60,7 @@ export interface Observer {
 /** What surrounds a host. */
 export interface HostWorld {
   readonly queue: EventQueue;
+  readonly arena: Arena;
   readonly prng: Prng;
   readonly plan: FaultPlan;
   readonly network: Network;

@@ -47,6 +47,7 @@ export class Host implements Machine {
   appliedIndex = 0;
   readonly #wire: Wire;
   #wakeAtUs = Infinity;
+  #wakeWantedUs = Infinity;
   /** What the core is checking right now. */
   #checked: Uint8Array | undefined;
 
@@ -162,7 +163,7 @@ export class Host implements Machine {
       times: cluster.times,
       logLimits: {
         storageBytes: cluster.plan.logStorageBytes,
-        recordsMax: 8192,
+        recordsMax: 2048,
         recordBytesMax: RECORD_BYTES_MAX,
       },
       crc32c: (bytes, offset, length, seed) => {
@@ -308,8 +309,9 @@ export class Host implements Machine {
 
   #mayDie(): void {
     if (this.cluster.network.plan.dieMidStep === 0) return;
-    if (!this.cluster.mayLose(this)) return;
-    if (this.cluster.prng.chance(this.cluster.network.plan.dieMidStep)) throw new Died('between two steps');
+    if (!this.cluster.prng.chance(this.cluster.network.plan.dieMidStep)) return;
+    if (this.cluster.plan.durability === 'disk' || this.cluster.mayLose(this))
+      throw new Died('between two steps');
   }
 
   #poll(replica: FalconReplica): void {
@@ -356,7 +358,7 @@ export class Host implements Machine {
     if (nowUs - region.stuckSinceUs >= REGION_PATIENCE_US) {
       replica.regionBroken();
       region.stuckSinceUs = nowUs;
-    } else this.#wakeAt(region.stuckSinceUs + REGION_PATIENCE_US);
+    }
   }
 
   #persistHardState(replica: FalconReplica): void {
@@ -456,17 +458,24 @@ export class Host implements Machine {
 
   #sleep(replica: FalconReplica): void {
     const deadlineUs = (replica.nextDeadlineUs - this.clockOffsetUs) / this.clockRate;
-    this.#wakeAt(Math.max(deadlineUs, this.cluster.queue.nowUs) + 50);
+    const stuckUs = this.region === undefined ? -1 : this.region.stuckSinceUs;
+    const patienceUs = stuckUs === -1 ? Infinity : stuckUs + REGION_PATIENCE_US;
+    const { nowUs } = this.cluster.queue;
+    this.#wakeWantedUs = Math.ceil(Math.max(Math.min(deadlineUs, patienceUs), nowUs)) + 50;
+    if (this.#wakeWantedUs < this.#wakeAtUs || this.#wakeAtUs <= nowUs) this.#scheduleWake();
   }
 
-  #wakeAt(atUs: number): void {
+  /** One wake-up is under way at a time; one that comes too early only sets the next. */
+  #scheduleWake(): void {
     const { queue } = this.cluster;
-    if (this.#wakeAtUs <= atUs && this.#wakeAtUs > queue.nowUs) return;
+    const atUs = Math.max(this.#wakeWantedUs, this.pausedUntilUs);
     this.#wakeAtUs = atUs;
     const life = this.disk.hard.processNumber;
-    queue.at(Math.max(atUs, this.pausedUntilUs), () => {
-      if (this.#wakeAtUs === atUs) this.#wakeAtUs = Infinity;
-      if (life === this.disk.hard.processNumber) this.step();
+    queue.at(atUs, () => {
+      if (this.#wakeAtUs !== atUs || life !== this.disk.hard.processNumber) return;
+      this.#wakeAtUs = Infinity;
+      if (Math.max(this.#wakeWantedUs, this.pausedUntilUs) > queue.nowUs) this.#scheduleWake();
+      else this.step();
     });
   }
 }

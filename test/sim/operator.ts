@@ -137,7 +137,7 @@ export class Operator {
     const dead = [...voters, ...nonVoters].filter((id) => hosts[id]?.gone === true);
     if (dead.length > 0 && prng.chance(0.5)) return this.#removal(replica, prng.pick(dead));
     // Who is down, or has just lost its log, would be one voter more that cannot vote.
-    const waiting = nonVoters.filter((id) => hosts[id]?.running === true && !hosts[id].isLost);
+    const waiting = nonVoters.filter((id) => hosts[id]?.running === true && this.#isWell(id));
     if (waiting.length > 0 && prng.chance(0.7)) return { kind: 'promote', replica: prng.pick(waiting) };
     if (voters.length + nonVoters.length < MEMBERS_MAX && prng.chance(0.4)) {
       return { kind: 'add', replica: toReplicaId(hosts.length) };
@@ -145,11 +145,15 @@ export class Operator {
     return this.#removal(replica, prng.pick([...voters, ...nonVoters]));
   }
 
+  #isWell(id: ReplicaId): boolean {
+    const host = this.#cluster.hosts[id];
+    return host?.isLost === false && !host.leftBehind;
+  }
+
   /** Not if a majority of those that remain would not be well: nobody but a careless operator does that. */
   #removal(replica: FalconReplica, victim: ReplicaId): MembershipChange | undefined {
-    const { hosts } = this.#cluster;
     const remaining = replica.members.voters.filter((id) => id !== victim);
-    const wellCount = remaining.filter((id) => hosts[id]?.isLost === false && !hosts[id].leftBehind).length;
+    const wellCount = remaining.filter((id) => this.#isWell(id)).length;
     if (remaining.length < VOTERS_MIN || wellCount * 2 <= remaining.length) return undefined;
     return { kind: 'remove', replica: victim };
   }

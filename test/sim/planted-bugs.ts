@@ -46,6 +46,7 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     name: 'a record of an older term is committed because a majority holds it',
     harder: {
       durability: 'disk',
+      timeScale: 1,
       ringSlots: 1,
       putDelayUsMax: 10_000,
       crashEveryUs: 60_000,
@@ -68,6 +69,7 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     name: 'a vote is forgotten by a restart',
     harder: {
       durability: 'disk',
+      timeScale: 1,
       crashEveryUs: 40_000,
       restartUsMax: 20_000,
       timeoutSpread: 4,
@@ -146,9 +148,13 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     name: 'a disk completion from before a truncation counts for what was written since',
     harder: {
       durability: 'disk',
+      timeScale: 1,
       fsyncUsMax: 400_000,
-      partitionEveryUs: 100_000,
+      partitionEveryUs: 80_000,
+      crashEveryUs: 0,
+      transferEveryUs: 150_000,
       proposeEveryUs: 500,
+      proposeDuty: 1,
       ringSlots: 64,
     },
     plant: (replica) => {
@@ -158,13 +164,20 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
   },
   {
     name: 'members change although the change before has not committed',
-    harder: { durability: 'disk', membersEveryUs: 5_000, partitionEveryUs: 60_000, putDelayUsMax: 10_000 },
+    harder: {
+      durability: 'disk',
+      timeScale: 1,
+      membersEveryUs: 5_000,
+      partitionEveryUs: 60_000,
+      putDelayUsMax: 10_000,
+    },
     plant: ({ changer }) => (changer.changeUnderWay = () => false),
   },
   {
     name: 'members change before a record of the own term has committed',
     harder: {
       durability: 'disk',
+      timeScale: 1,
       replicas: 4,
       membersEveryUs: 2_000,
       partitionEveryUs: 40_000,
@@ -179,7 +192,7 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
   },
   {
     name: 'a list of members counts only once it has committed',
-    harder: { durability: 'disk', membersEveryUs: 10_000, partitionEveryUs: 60_000 },
+    harder: { durability: 'disk', timeScale: 1, membersEveryUs: 10_000, partitionEveryUs: 60_000 },
     plant: ({ state }) => {
       const voters = (): readonly ReplicaId[] => state.membership.committed(state.commitIndex).voters;
       redefine(state.membership, 'voters', voters);
@@ -189,7 +202,7 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
   },
   {
     name: 'the acks of non-voters count',
-    harder: { durability: 'disk', membersEveryUs: 20_000 },
+    harder: { durability: 'disk', timeScale: 1, membersEveryUs: 20_000 },
     plant: ({ state }) => {
       const { membership } = state;
       membership.majorityReaches = (values) => {

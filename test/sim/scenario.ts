@@ -94,6 +94,7 @@ function quietPlan(plan: FaultPlan): FaultPlan {
     clockSkew: 0,
     restartUsMax: 1_000_000_000,
     timeScale: 1,
+    heartbeatStride: 1,
     timeoutSpread: 1.5,
     ringSlots: 64,
     logStorageBytes: 1024 * 1024,

@@ -44,7 +44,7 @@ export class Wire {
     const word = log.memory.view.getInt32(at + RECORD_HEADER_CHECKSUM_AT, true);
     const known = this.#copies[index % COPIES];
     if (known?.index === index && known.word === word) return known.bytes;
-    const bytes = log.memory.bytes.slice(at, at + log.bytesAt(toLogIndex(index)));
+    const bytes = this.#cluster.arena.copy(log.memory.bytes, at, log.bytesAt(toLogIndex(index)));
     this.#copies[index % COPIES] = { index, word, bytes };
     return bytes;
   }
@@ -63,7 +63,12 @@ export class Wire {
     for (let index = replica.needsCatchUp(peer); index > 0 && room(); index = replica.needsCatchUp(peer)) {
       const length = replica.readToShip(index, this.#catchUp, 0);
       if (length === 0) break;
-      this.#putRecord(peer, uint32Of(key), cursor.slot++, this.#catchUp.bytes.slice(0, length));
+      this.#putRecord(
+        peer,
+        uint32Of(key),
+        cursor.slot++,
+        this.#cluster.arena.copy(this.#catchUp.bytes, 0, length),
+      );
       replica.shipped(peer, index);
     }
     for (let index = replica.nextToShip(peer); index > 0 && room(); index = replica.nextToShip(peer)) {
@@ -107,7 +112,7 @@ export class Wire {
     const cluster = this.#cluster;
     if (replica.heartbeatDue) {
       replica.writeHeartbeat(this.#scratch, 0);
-      const bytes = this.#scratch.bytes.slice(0, HEARTBEAT_BYTES);
+      const bytes = cluster.arena.copy(this.#scratch.bytes, 0, HEARTBEAT_BYTES);
       for (const peer of cluster.hosts) {
         const key = peer === this.#host ? undefined : replica.peerRegion(peer.id);
         if (key !== undefined) this.#putHeartbeat(peer.id, uint32Of(key), bytes);
@@ -117,7 +122,7 @@ export class Wire {
     if (!replica.ackDue) return;
     cluster.checker.acked(this.#host);
     replica.writeAck(this.#scratch, 0);
-    const bytes = this.#scratch.bytes.slice(0, ACK_BYTES);
+    const bytes = cluster.arena.copy(this.#scratch.bytes, 0, ACK_BYTES);
     const life = uint32Of(replica.leaderAckKey);
     this.#put(replica.state.region.writer, this.#host.id, bytes, (leader, arrived) => {
       if (leader.disk.hard.processNumber !== life || !leader.running) return;

@@ -103,7 +103,11 @@ export class ControlIntake {
         // It is announced to again, now that its process is known, even if it was before.
         leadership.forgetRegion(message.from);
         break;
-      default: // newerTerm: its term is all it says; an unknown kind says nothing.
+      case MessageKind.newerTerm:
+        // Its term is all it says; if that is an older one, whoever leads it does not know yet.
+        if (message.term < state.term) state.send(message.from, { kind: MessageKind.newerTerm });
+        break;
+      default: // An unknown kind says nothing.
     }
   }
 }

@@ -29,8 +29,7 @@ export class Election {
     const state = this.#state;
     this.#repeatKey();
     if (state.role === 'candidate' && state.nowUs >= this.#askAgainUs) this.#askForVotes();
-    const deadlineUs = state.role === 'preCandidate' ? this.#askAgainUs : state.electionDeadlineUs;
-    if (state.nowUs < deadlineUs) return;
+    if (state.role === 'preCandidate' ? state.nowUs < this.#askAgainUs : !this.#silenceIsOver) return;
     if (state.membership.isVoter(state.self) && !state.logLost) this.askPreVotes();
     else this.#callForLeader();
   }
@@ -44,11 +43,17 @@ export class Election {
     }
   }
 
-  /** When `tick` has something to do next. */
+  get #silenceIsOver(): boolean {
+    return this.#state.watchUs >= this.#state.electionDeadlineUs;
+  }
+
+  /** When `tick` has something to do next: also to look, since only watched silence counts. */
   get deadlineUs(): number {
-    if (this.#state.role === 'preCandidate') return this.#askAgainUs;
-    const deadlineUs = this.#state.electionDeadlineUs;
-    return this.#state.role === 'candidate' ? Math.min(deadlineUs, this.#askAgainUs) : deadlineUs;
+    const state = this.#state;
+    if (state.role === 'preCandidate') return this.#askAgainUs;
+    const leftUs = state.electionDeadlineUs - state.watchUs;
+    const lookUs = state.nowUs + (leftUs < state.lookGapUs ? leftUs : state.lookGapUs);
+    return state.role === 'candidate' && this.#askAgainUs < lookUs ? this.#askAgainUs : lookUs;
   }
 
   /** An answer with a key may get lost: as long as the writer gives no sign in its region, it is repeated. */
@@ -64,8 +69,8 @@ export class Election {
   leaderGone(): void {
     const state = this.#state;
     state.leaderGone = true;
-    state.electionTimerStartUs = state.nowUs;
-    state.electionTimeoutUs = 0;
+    state.electionTimerStartUs = state.watchUs;
+    state.waitsNoLonger = true;
     const deferred = this.#deferred;
     this.#deferred = undefined;
     if (deferred !== undefined) this.onPreVoteRequest(deferred);
@@ -99,7 +104,7 @@ export class Election {
     const upToDate = state.logIsUpToDate(message.lastTerm, message.lastIndex);
     if (newer && upToDate && !willing && state.role === 'follower') this.#deferred = message;
     // The asker cannot win: whoever holds the longer log need not wait for its own time to come.
-    if (willing && !upToDate && state.role === 'follower') state.electionTimeoutUs = 0;
+    if (willing && !upToDate && state.role === 'follower') state.waitsNoLonger = true;
     state.send(message.from, {
       kind: MessageKind.preVoteReply,
       electionTerm: message.electionTerm,

@@ -42,10 +42,13 @@ class Pair {
 
   constructor() {
     this.leader.setExecutor(1, true);
-    this.leader.start(0);
+    this.leader.start(900_000);
     this.backup.start(900_000);
-    this.backup.tick(1_000_000);
-    this.leader.tick(1_000_000);
+    // Only watched silence counts: a replica that does not look hears none.
+    for (let nowUs = 900_000; nowUs <= 1_000_000; nowUs += 1_000) {
+      this.backup.tick(nowUs);
+      this.leader.tick(nowUs);
+    }
     for (let round = 0; round < 20 && !this.leader.mayServe; round++) this.#exchange();
   }
 

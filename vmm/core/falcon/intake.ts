@@ -122,6 +122,8 @@ export class RecordIntake {
     if (region.status !== 'open' || region.writer !== from) return;
     if (region.term !== state.term || term !== state.term) return;
     if (counter > region.heartbeatCounter) {
+      if (region.heartbeatCounter === 0) state.silence.restart();
+      state.silence.heard(state.watchUs);
       region.heartbeatCounter = counter;
       state.heardLeader(from);
       state.ackDue = true;

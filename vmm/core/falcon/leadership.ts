@@ -57,7 +57,9 @@ export class Leadership {
   /** No record before this one is asked of the durable log: it was found harmed there. */
   #readableFrom = 0;
   #lastBeatUs = 0;
-  #beganUs = 0;
+  /** The newest heartbeat that a majority has echoed, and since when in watched time none newer. */
+  #majorityEchoUs = -Infinity;
+  #echoSinceUs = 0;
   /** The first record of the term, or a later one that must commit before this leader serves. */
   serveFromIndex = 0 as LogIndex;
 
@@ -83,7 +85,9 @@ export class Leadership {
     state.leader = state.self;
     state.leaderGone = false;
     state.matchedIndex = state.log.lastIndex;
-    this.#beganUs = state.nowUs;
+    this.#majorityEchoUs = -Infinity;
+    this.#echoSinceUs = state.watchUs;
+    this.#state.silence.restart();
     this.#lastBeatUs = -Infinity;
     this.heartbeatCounter = 0;
     this.#progress = true;
@@ -102,8 +106,8 @@ export class Leadership {
     this.#regionNumbers[peer] = regionNumber;
     this.#regionVersions[peer] = (this.#regionVersions[peer] ?? 0) + 1;
     this.#next[peer] = this.#nextAfter(message);
-    this.#stalledUs[peer] = this.#state.nowUs;
-    this.#heardUs[peer] = this.#state.nowUs;
+    this.#stalledUs[peer] = this.#state.watchUs;
+    this.#heardUs[peer] = this.#state.watchUs;
   }
 
   /**
@@ -223,7 +227,7 @@ export class Leadership {
     const state = this.#state;
     if (state.role !== 'leader' || ack.term !== state.term) return;
     if (ack.processNumber !== this.#processNumbers[peer]) return;
-    this.#heardUs[peer] = state.nowUs;
+    this.#heardUs[peer] = state.watchUs;
     this.#incarnations[peer] = ack.incarnation;
     this.#valid[peer] = ack.valid ? 1 : 0;
     this.#noteEcho(peer, ack.echo);
@@ -242,13 +246,13 @@ export class Leadership {
    * lacks.
    */
   #noteReceived(peer: ReplicaId, received: LogIndex): void {
-    const { nowUs, log, settings } = this.#state;
+    const { watchUs, log } = this.#state;
     const next = this.#next[peer] ?? 0;
     const moved = received !== this.#received[peer] || next !== this.#stalledNext[peer];
-    if (received >= log.lastIndex || moved) this.#stalledUs[peer] = nowUs;
+    if (received >= log.lastIndex || moved) this.#stalledUs[peer] = watchUs;
     this.#received[peer] = received;
     this.#stalledNext[peer] = next;
-    if (nowUs - (this.#stalledUs[peer] ?? 0) >= settings.times.electionTimeoutUsMin) this.forgetRegion(peer);
+    if (watchUs - (this.#stalledUs[peer] ?? 0) >= this.#state.silence.timeoutUs) this.forgetRegion(peer);
   }
 
   #noteEcho(peer: ReplicaId, counter: number): void {
@@ -278,19 +282,52 @@ export class Leadership {
     return held > commitIndex && log.termAt(held) === term ? held : commitIndex;
   }
 
-  tick(): void {
+  /** `missedUs`: how long this replica has not looked at all. */
+  tick(missedUs: number): void {
     const state = this.#state;
-    const { heartbeatIntervalUs, stepDownUs } = state.settings.times;
+    const { heartbeatIntervalUs } = state.settings.times;
+    if (missedUs >= state.settings.times.silenceUsMin) this.#askWhetherDeposed();
     if (this.#progress && state.nowUs - this.#lastBeatUs >= heartbeatIntervalUs) this.#sendBeat();
     for (const peer of state.membership.all) {
       if (peer === state.self) continue;
       // Nobody may be left to answer there: a new process, which knows no member, waits to be spoken to.
-      if (state.nowUs - (this.#heardUs[peer] ?? 0) >= 2 * stepDownUs) this.#keys.delete(peer);
+      if (state.watchUs - (this.#heardUs[peer] ?? 0) >= 2 * this.#answerUsMax) this.#keys.delete(peer);
       this.#announceTo(peer);
       if (this.#keys.has(peer) && (this.#next[peer] ?? 0) < this.#oldestIndex) this.#rebase(peer);
     }
-    const quietUs = state.nowUs - Math.max(this.majorityEchoUs, this.#beganUs);
-    if (quietUs >= stepDownUs) state.becomeFollower();
+    this.#noteMajorityEcho();
+    if (state.watchUs - this.#echoSinceUs >= this.#answerUsMax) state.becomeFollower();
+  }
+
+  /** When `tick` has something to do next: the heartbeat, and all that is looked after as often. */
+  get deadlineUs(): number {
+    const { nowUs, settings } = this.#state;
+    const beatUs = this.#lastBeatUs + settings.times.heartbeatIntervalUs;
+    return this.#progress && beatUs > nowUs ? beatUs : nowUs + settings.times.heartbeatIntervalUs;
+  }
+
+  #noteMajorityEcho(): void {
+    const { majorityEchoUs } = this;
+    // Whoever is alone needs no answer.
+    if (majorityEchoUs <= this.#majorityEchoUs && majorityEchoUs !== Infinity) return;
+    this.#majorityEchoUs = majorityEchoUs;
+    this.#echoSinceUs = this.#state.watchUs;
+    this.#state.silence.heard(this.#state.watchUs);
+  }
+
+  /** How long whoever is there may leave a heartbeat without an answer. */
+  get #answerUsMax(): number {
+    const { stepDownUs } = this.#state.settings.times;
+    const { timeoutUs } = this.#state.silence;
+    return timeoutUs > stepDownUs ? timeoutUs : stepDownUs;
+  }
+
+  /** Whoever stood still for long may have a successor: it answers at once. */
+  #askWhetherDeposed(): void {
+    const state = this.#state;
+    for (const peer of state.membership.all) {
+      if (peer !== state.self) state.send(peer, { kind: MessageKind.newerTerm });
+    }
   }
 
   #sendBeat(): void {
@@ -377,8 +414,7 @@ export class Leadership {
   }
 
   peerIsReachable(peer: ReplicaId): boolean {
-    const { nowUs, settings } = this.#state;
-    return nowUs - (this.#echoUs[peer] ?? -Infinity) < settings.times.stepDownUs;
+    return this.#state.nowUs - (this.#echoUs[peer] ?? -Infinity) < this.#answerUsMax;
   }
 
   /** Where the payload of the next record goes, or -1 when the log has no room. */

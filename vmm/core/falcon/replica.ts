@@ -90,8 +90,9 @@ export class FalconReplica {
 
   tick(nowUs: number): void {
     const { state } = this;
-    if (nowUs > state.nowUs) state.nowUs = nowUs;
-    if (state.role === 'leader') this.leadership.tick();
+    const missedUs = state.look(nowUs);
+    if (missedUs > 0) state.silence.heldUp(missedUs);
+    if (state.role === 'leader') this.leadership.tick(missedUs);
     this.transfer.tick();
     this.rejoin.tick();
     if (state.role !== 'leader') this.election.tick();
@@ -100,7 +101,7 @@ export class FalconReplica {
   /** When `tick` is worth calling next if nothing else comes in. */
   get nextDeadlineUs(): number {
     const { state } = this;
-    if (state.role === 'leader') return state.nowUs + state.settings.times.heartbeatIntervalUs;
+    if (state.role === 'leader') return this.leadership.deadlineUs;
     return this.election.deadlineUs;
   }
 

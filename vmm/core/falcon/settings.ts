@@ -8,14 +8,21 @@ import type { OlderRecords } from './older-records.ts';
 export interface FalconTimes {
   /** A leader that makes progress says so this often. */
   readonly heartbeatIntervalUs: number;
-  /** A backup stands when its leader was silent for a random time between these two. */
-  readonly electionTimeoutUsMin: number;
-  readonly electionTimeoutUsMax: number;
+  /**
+   * A backup takes its leader for gone after a silence that is improbable by the intervals heard before
+   * (silence-detector.ts), but never before the one nor later than the other of these two.
+   */
+  readonly silenceUsMin: number;
+  readonly silenceUsMax: number;
+  /** How improbable: the negative decimal exponent of the probability (phi). */
+  readonly suspicion: number;
+  /** It then stands after a further random time up to this, so that two do not stand together. */
+  readonly electionSpreadUs: number;
   /** Who may not execute waits this much longer, so that executing members stand first. */
   readonly standbyExtraUs: number;
   /** A refused or unanswered pre-vote is asked again after this time, plus up to as much again by chance. */
   readonly preVoteRetryUs: number;
-  /** A leader that a majority has not echoed for this long steps down. */
+  /** A leader that a majority has not echoed for this long, and for improbably long, steps down. */
   readonly stepDownUs: number;
   /** A leadership transfer that has not come about after this time is given up. */
   readonly transferTimeoutUs: number;
@@ -23,8 +30,10 @@ export interface FalconTimes {
 
 export const DEFAULT_TIMES: FalconTimes = {
   heartbeatIntervalUs: 5_000,
-  electionTimeoutUsMin: 60_000,
-  electionTimeoutUsMax: 90_000,
+  silenceUsMin: 50_000,
+  silenceUsMax: 600_000,
+  suspicion: 8,
+  electionSpreadUs: 12_000,
   standbyExtraUs: 40_000,
   preVoteRetryUs: 8_000,
   stepDownUs: 90_000,

@@ -12,6 +12,7 @@ import { decodeMembers, Membership, type Members } from './membership.ts';
 import { ReadRegion } from './read-region.ts';
 import { RECORD_HEADER_BYTES, recordCount, recordType } from './record.ts';
 import { RecordType } from './record-type.ts';
+import { SilenceDetector } from './silence-detector.ts';
 import type { FalconSettings, LogBase } from './settings.ts';
 
 export type Role = 'follower' | 'preCandidate' | 'candidate' | 'leader';
@@ -51,12 +52,24 @@ export class ReplicaState {
   role: Role = 'follower';
   leader: ReplicaId = NO_REPLICA;
   nowUs = 0;
+  /**
+   * Time for which this replica has been watching: the clock, but what passed between two looks counts only up to
+   * a few heartbeats. A replica that was not given a processor for a while has heard no silence meanwhile.
+   */
+  watchUs = 0;
+  /** How long others may be silent, by what was heard of the leader, or of a majority when leading. */
+  readonly silence: SilenceDetector;
+  /** In watched time. */
   electionTimerStartUs = 0;
   /** Drawn anew for every election, so that two replicas do not stand together again and again. */
-  electionTimeoutUs = 0;
+  electionSpreadUs = 0;
+  /** When the leader was heard last, by the clock, and in watched time. */
   leaderContactUs = 0;
+  #leaderWatchUs = 0;
   /** The shell knows for certain that the leader's process ended. */
   leaderGone = false;
+  /** No silence need be waited for before standing: the leader is gone, or whoever asked for a vote cannot win. */
+  waitsNoLonger = false;
 
   /** Invariant: never falls, and never passes what this replica knows to be equal to the leader's log. */
   commitIndex: LogIndex;
@@ -106,6 +119,26 @@ export class ReplicaState {
     this.matchedIndex = base.index;
     this.persistCursor = (base.index + 1) as LogIndex;
     this.logLost = settings.logLost === true;
+    this.silence = new SilenceDetector(settings.times);
+  }
+
+  /** Longest time between two looks that counts in full. */
+  get lookGapUs(): number {
+    return 2 * this.settings.times.heartbeatIntervalUs;
+  }
+
+  /** Time passes. Returns how much of it was not watched. */
+  look(nowUs: number): number {
+    const elapsedUs = nowUs - this.nowUs;
+    if (elapsedUs <= 0) return 0;
+    const { lookGapUs } = this;
+    this.nowUs = nowUs;
+    if (elapsedUs <= lookGapUs) {
+      this.watchUs += elapsedUs;
+      return 0;
+    }
+    this.watchUs += lookGapUs;
+    return elapsedUs - lookGapUs;
   }
 
   get self(): ReplicaId {
@@ -119,7 +152,7 @@ export class ReplicaState {
 
   /** A leader was heard so lately that a vote against it would only do harm. */
   get leaderIsFresh(): boolean {
-    return !this.leaderGone && this.nowUs - this.leaderContactUs < this.settings.times.electionTimeoutUsMin;
+    return !this.leaderGone && this.watchUs - this.#leaderWatchUs < this.silence.timeoutUs;
   }
 
   /** Enters a newer term as a follower that has voted for nobody. */
@@ -147,22 +180,24 @@ export class ReplicaState {
   heardLeader(leader: ReplicaId): void {
     this.leader = leader;
     this.leaderGone = false;
+    this.waitsNoLonger = false;
     this.leaderContactUs = this.nowUs;
-    this.electionTimerStartUs = this.nowUs;
+    this.#leaderWatchUs = this.watchUs;
+    this.electionTimerStartUs = this.watchUs;
     if (this.role !== 'follower') this.becomeFollower();
   }
 
   restartElectionTimer(): void {
-    const { electionTimeoutUsMin, electionTimeoutUsMax } = this.settings.times;
-    this.electionTimerStartUs = this.nowUs;
-    this.electionTimeoutUs =
-      electionTimeoutUsMin + this.settings.random() * (electionTimeoutUsMax - electionTimeoutUsMin);
+    this.waitsNoLonger = false;
+    this.electionTimerStartUs = this.watchUs;
+    this.electionSpreadUs = this.settings.random() * this.settings.times.electionSpreadUs;
   }
 
-  /** Executing members stand first: who may not execute waits longer. */
+  /** In watched time. Executing members stand first: who may not execute waits longer. */
   get electionDeadlineUs(): number {
     const extraUs = this.eligible ? 0 : this.settings.times.standbyExtraUs;
-    return this.electionTimerStartUs + this.electionTimeoutUs + extraUs;
+    if (this.waitsNoLonger) return this.electionTimerStartUs + extraUs;
+    return this.electionTimerStartUs + this.silence.timeoutUs + this.electionSpreadUs + extraUs;
   }
 
   /** Whether a log that ends so would lose nothing that this one may have committed. */
