@@ -9,7 +9,7 @@ import { IntakeResult } from './core/falcon/intake.ts';
 import type { RegionRequest } from './core/falcon/read-region.ts';
 import { recordMemory } from './core/falcon/record.ts';
 import { FalconReplica } from './core/falcon/replica.ts';
-import { DEFAULT_LOG_LIMITS, DEFAULT_TIMES, type FalconTimes } from './core/falcon/settings.ts';
+import { DEFAULT_LOG_LIMITS, DEFAULT_TIMES } from './core/falcon/settings.ts';
 import { ACK_BYTES, HEARTBEAT_BYTES } from './core/falcon/signal.ts';
 import type { LogIndex, ReplicaId, Term } from './core/ids.ts';
 import type { LogBaseState } from './io/log/segment-format.ts';
@@ -23,18 +23,6 @@ const recordsPerPassMax = 64;
 const recordKind = 1;
 /** The largest record, header included. */
 const recordBytesMax = 1 << 20;
-/**
- * On one machine a dead process is known at once (pidfd), so silence only tells of a frozen one; and all replicas
- * share the processors with their guests, which delays a living leader too.
- */
-const sharedMachineTimes: FalconTimes = {
-  ...DEFAULT_TIMES,
-  silenceUsMin: 400_000,
-  silenceUsMax: 900_000,
-  electionSpreadUs: 100_000,
-  standbyExtraUs: 200_000,
-  stepDownUs: 600_000,
-};
 
 export interface ConsensusSettings {
   readonly self: ReplicaId;
@@ -88,7 +76,7 @@ export class ConsensusShell {
           ...{ self, processNumber, hardState, base, durability, logLost, crc32c },
           ...base.members,
           ...(olderRecords === undefined ? {} : { olderRecords }),
-          times: sharedMachineTimes,
+          times: DEFAULT_TIMES,
           logLimits: { ...DEFAULT_LOG_LIMITS, recordBytesMax },
           random: Math.random,
         }),

@@ -1,9 +1,14 @@
 import { describe, expect, it } from 'vitest';
+import { chooseFaults, type FaultPlan } from './fault-plan.ts';
+import type { Prng } from './prng.ts';
 import { hunt, PLANTED_BUGS } from './planted-bugs.ts';
 import { runSeed } from './swarm.ts';
 
 /** Wall time for seeds that nobody has run before; `GAIA_SIM_SECONDS` gives them more. */
 const FRESH_SECONDS = Number(process.env['GAIA_SIM_SECONDS'] ?? 15);
+
+/** Runs without a bug for each circumstance that one is looked for in: what is found there must be the bug. */
+const UNPLANTED_SEEDS = 5;
 
 /**
  * Seeds that once found something in the protocol or its shell (what a seed does changes with the code, so
@@ -40,6 +45,15 @@ describe('the Falcon log under faults', () => {
 });
 
 describe('the simulator', () => {
+  it.each(PLANTED_BUGS.filter(({ harder }) => harder !== undefined))(
+    'finds nothing where circumstances are as hard as for $name, and the bug is not there',
+    ({ harder }) => {
+      const plan = (prng: Prng): FaultPlan => ({ ...chooseFaults(prng), ...harder });
+      for (let seed = 1; seed <= UNPLANTED_SEEDS; seed++) runSeed(seed, { plan });
+    },
+    120_000,
+  );
+
   it.each(PLANTED_BUGS)(
     'finds within 200 seeds that $name',
     (bug) => {

@@ -22,13 +22,18 @@ function join(scenario: Scenario, leader: number): Host {
   const told = scenario.replica(leader).members;
   change(scenario, leader, { kind: 'add', replica: id });
   const host = scenario.cluster.addHost(told);
-  scenario.until('it is level', () => host.replica?.commitIndex === scenario.replica(leader).commitIndex);
+  const { commitIndex } = scenario.replica(leader);
+  scenario.until('it is level', () => (host.replica?.commitIndex ?? 0) >= commitIndex);
+  const { leadership } = scenario.replica(leader);
+  scenario.until(
+    'the leader knows',
+    () => leadership.matchOf(id) >= commitIndex && leadership.peerIsReachable(id),
+  );
   return host;
 }
 
 function grow(scenario: Scenario, leader: number): Host {
   const host = join(scenario, leader);
-  scenario.until('the leader knows', () => scenario.replica(leader).leadership.matchOf(host.id) > 0);
   change(scenario, leader, { kind: 'promote', replica: host.id });
   return host;
 }

@@ -417,12 +417,18 @@ export class FalconReplica {
 
   /**
    * Gives the term to `peer`: brings it level and tells it to stand. `executing` is what the first record of
-   * its term states; empty: the peer alone. Refused unless this replica serves.
+   * its term states: this replica belongs to it only if both guests are equal at their last round, which is the
+   * caller's to know; empty: the peer alone. Refused unless this replica serves, and `executing` names nobody
+   * who does not execute now.
    */
   transferTo(peer: ReplicaId, executing: ExecutingSet): ProposeRefusal | undefined {
     const refusal = this.proposeRefusal;
     if (refusal !== undefined) return refusal;
     if (!this.leadership.peerMayServe(peer)) return 'not executing';
+    const { newest } = this.state.executing;
+    const namesPeer = executing.length === 0 || executing.some(({ replica }) => replica === peer);
+    const known = executing.every(({ replica, incarnation }) => setHolds(newest, replica, incarnation));
+    if (!namesPeer || !known) return 'not executing';
     this.transfer.begin(peer, true, executing);
     return undefined;
   }
