@@ -19,13 +19,13 @@ export interface Healable {
 }
 
 export function heal(cluster: Healable): void {
-  const { network, hosts } = cluster;
+  const { network } = cluster;
   network.plan = calm(network.plan);
   network.heal();
   if (!cluster.plan.healsMajorityOnly) return;
   for (const host of chooseLeftBehind(cluster)) {
     host.leftBehind = true;
-    isolate(network, hosts, host.id);
+    isolate(network, host.id);
     if (cluster.prng.chance(0.5)) host.crash(true);
   }
 }

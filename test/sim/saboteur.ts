@@ -3,6 +3,7 @@ import type { ReplicaId } from '../../vmm/core/ids.ts';
 import type { EventQueue } from './event-queue.ts';
 import type { FaultPlan } from './fault-plan.ts';
 import type { Host } from './host.ts';
+import { HOSTS_MAX } from './host-world.ts';
 import type { Network } from './network.ts';
 import type { Prng } from './prng.ts';
 
@@ -157,10 +158,11 @@ export class Saboteur {
   }
 }
 
-export function isolate(network: Network, hosts: readonly Host[], id: ReplicaId): void {
-  for (const other of hosts) {
-    if (other.id === id) continue;
-    network.block(id, other.id);
-    network.block(other.id, id);
+/** Cuts a replica off from all others, those included that are yet to come. */
+export function isolate(network: Network, id: ReplicaId): void {
+  for (let other = 0; other < HOSTS_MAX; other++) {
+    if (other === id) continue;
+    network.block(id, other);
+    network.block(other, id);
   }
 }

@@ -74,7 +74,7 @@ export class Scenario {
   }
 
   cutOff(id: number): void {
-    isolate(this.cluster.network, this.cluster.hosts, this.host(id).id);
+    isolate(this.cluster.network, this.host(id).id);
   }
 
   heal(): void {
