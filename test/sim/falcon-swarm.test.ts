@@ -14,7 +14,7 @@ const UNPLANTED_SEEDS = 5;
  * Seeds that once found something in the protocol or its shell (what a seed does changes with the code, so
  * each mended fault has a scenario of its own in vmm/core/falcon as well).
  */
-const REGRESSION_SEEDS = [5, 7, 9, 15, 19, 20, 48, 1520];
+const REGRESSION_SEEDS = [5, 7, 9, 15, 19, 20, 48, 1520, 2017221, 2017477, 2017662];
 
 describe('the Falcon log under faults', () => {
   it.each(REGRESSION_SEEDS)('keeps its promises under seed %i, which once broke one', (seed) => {

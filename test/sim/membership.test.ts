@@ -207,6 +207,27 @@ describe('a change of members', () => {
     expect(fourth.running).toBe(true);
   });
 
+  it('that only the removed replica has seen does not stop the others: it wins, commits it, and leads no longer', () => {
+    const scenario = new Scenario().protect();
+    grow(scenario, 0);
+    scenario.run(50_000);
+    // Replica 2 alone holds the record that removes it; without its vote or its log nobody has a majority.
+    scenario.cluster.network.block(0, 1);
+    scenario.cluster.network.block(0, 3);
+    const index = scenario.replica(0).proposeMembers({ kind: 'remove', replica: replica(2) });
+    scenario.host(0).step();
+    scenario.until('replica 2 has it', () => scenario.replica(2).log.lastIndex === index);
+    // What waits on the links of replica 0 never arrives: they stay cut.
+    scenario.host(0).crash(true);
+    scenario.untilServes(1);
+    expect(scenario.replica(1).membersCommitted.voters).toEqual([0, 1, 3]);
+    scenario.until('replica 2 leads no longer', () => scenario.replica(2).role !== 'leader');
+    const { term } = scenario.replica(1);
+    scenario.run(1_000_000);
+    expect(scenario.replica(1).mayServe).toBe(true);
+    expect(scenario.replica(1).term).toBe(term);
+  });
+
   it('that removes a replica which never hears of it leaves the others undisturbed', () => {
     const scenario = new Scenario().protect();
     const fourth = grow(scenario, 0);

@@ -174,23 +174,6 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     plant: ({ changer }) => (changer.changeUnderWay = () => false),
   },
   {
-    name: 'members change before a record of the own term has committed',
-    harder: {
-      durability: 'disk',
-      timeScale: 1,
-      replicas: 4,
-      membersEveryUs: 2_000,
-      partitionEveryUs: 40_000,
-      putDelayUsMax: 10_000,
-      ringSlots: 1,
-    },
-    plant: ({ changer, state }) => {
-      changer.termHasBegun = () => true;
-      // That first record is a set of executors: it would be waited for as the change under way.
-      changer.changeUnderWay = () => state.membership.newestIndex > state.commitIndex;
-    },
-  },
-  {
     name: 'a list of members counts only once it has committed',
     harder: { durability: 'disk', timeScale: 1, membersEveryUs: 10_000, partitionEveryUs: 60_000 },
     plant: ({ state }) => {

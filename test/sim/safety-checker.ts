@@ -151,7 +151,8 @@ export class SafetyChecker implements Observer {
     for (const candidate of this.#cluster.hosts) {
       if (!mayVote(candidate) || this.#hasNow(candidate, index, committed)) continue;
       const voters = votersOf(candidate);
-      if (!voters.includes(candidate.id)) continue;
+      const committedVoters = candidate.replica?.membersCommitted.voters ?? [];
+      if (!voters.includes(candidate.id) && !committedVoters.includes(candidate.id)) continue;
       let votes = 0;
       for (const id of voters) {
         const voter = this.#cluster.hosts[id];

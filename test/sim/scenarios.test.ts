@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { MessageKind } from '../../vmm/core/falcon/control-message.ts';
 import { RecordType } from '../../vmm/core/falcon/record-type.ts';
 import { recordType } from '../../vmm/core/falcon/record.ts';
 import type { LogIndex, ReplicaId, Term } from '../../vmm/core/ids.ts';
@@ -274,6 +275,22 @@ describe('a backup', () => {
     expect(scenario.replica(0).log.firstIndex).toBeGreaterThan(100);
     scenario.cluster.boot(scenario.host(2));
     scenario.untilCommitted(2, scenario.replica(0).commitIndex);
+  });
+
+  it('that is told to begin anew behind a record which it holds knows that this one is committed', () => {
+    const scenario = new Scenario().protect();
+    scenario.cutOff(1);
+    scenario.cluster.network.block(2, 0);
+    const index = scenario.propose(0);
+    scenario.until('replica 2 holds it', () => scenario.replica(2).log.lastIndex === index);
+    expect(scenario.replica(2).commitIndex).toBeLessThan(index);
+    const leader = scenario.replica(0);
+    leader.state.send(replica(2), { kind: MessageKind.rebase, toProcess: 1, members: leader.members });
+    let said = leader.takeMessage();
+    for (let next = said; next !== undefined; next = leader.takeMessage()) said = next;
+    expect(scenario.replica(2).receive(replica(0), said?.bytes ?? new Uint8Array(0))).toBeUndefined();
+    expect(scenario.replica(2).commitIndex).toBe(index);
+    expect(scenario.replica(2).takeRebased()).toBeUndefined();
   });
 
   it('gets what a completed put never brought', () => {

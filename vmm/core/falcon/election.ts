@@ -30,8 +30,17 @@ export class Election {
     this.#repeatKey();
     if (state.role === 'candidate' && state.nowUs >= this.#askAgainUs) this.#askForVotes();
     if (state.role === 'preCandidate' ? state.nowUs < this.#askAgainUs : !this.#silenceIsOver) return;
-    if (state.membership.isVoter(state.self) && !state.logLost) this.askPreVotes();
+    if (this.#mayStand && !state.logLost) this.askPreVotes();
     else this.#callForLeader();
+  }
+
+  /**
+   * Also while the own removal has not committed: this log may be longer than that of any other voter, whose
+   * votes it would then refuse for ever. It does not count itself, and steps down once the removal has committed.
+   */
+  get #mayStand(): boolean {
+    const { membership, self, commitIndex } = this.#state;
+    return membership.isVoter(self) || membership.committed(commitIndex).voters.includes(self);
   }
 
   /** Who may not stand says that it is here: a leader may be putting into the memory of a process that ended. */
@@ -81,7 +90,7 @@ export class Election {
     const state = this.#state;
     state.role = 'preCandidate';
     this.#votes.clear();
-    this.#votes.add(state.self);
+    if (state.membership.isVoter(state.self)) this.#votes.add(state.self);
     this.#setAskAgain();
     for (const voter of state.membership.voters) {
       if (voter === state.self) continue;
@@ -207,7 +216,7 @@ export class Election {
 
   #count(voter: ReplicaId): void {
     const state = this.#state;
-    this.#votes.add(voter);
+    if (state.membership.isVoter(voter)) this.#votes.add(voter);
     if (this.#votes.size >= state.membership.majority) this.#leadership.begin(this.#firstSet());
   }
 

@@ -61,7 +61,13 @@ export class Rejoin {
     const { lastIndex: index, lastTerm, lastChecksum } = message;
     if (message.electionTerm !== state.term || message.from !== state.leader) return false;
     if (message.toProcess !== state.settings.processNumber) return false;
-    if (index <= state.commitIndex || state.log.matches(index, lastTerm, lastChecksum)) return true;
+    if (index <= state.commitIndex) return true;
+    if (state.log.matches(index, lastTerm, lastChecksum)) {
+      // It is here already, and committed, as the leader has dropped it: what follows is sent from there.
+      if (index > state.matchedIndex) state.matchedIndex = index;
+      state.advanceCommit(index);
+      return true;
+    }
     const { executing, members } = message;
     if (members === undefined) return false;
     state.rebase({ index, term: lastTerm, checksum: lastChecksum, executing }, members);
