@@ -7,19 +7,20 @@
  * them does not, the hashes that deltas name tell; when one side begins anew, the other one clears its pages, too.
  */
 import { HASH_WORDS } from './hash-list.ts';
-import { PAGE_BYTES, PAGE_WORDS, type PageSpace } from './page-space.ts';
+import { PAGE_BYTES, type PageSpace } from './page-space.ts';
 import type { MerkleTree } from './tree.ts';
 
 const NONE = -1;
 
 export class CommonPages {
   readonly capacity: number;
-  /** Slot s holds its page at word 1,024 s and the page's hash at word 8 s of `hashes`. */
+  /** Slot s holds its page at word `pageWords` s and the page's hash at word 8 s of `hashes`. */
   readonly words: Uint32Array;
   readonly hashes: Uint32Array;
   /** By page number: its slot, or NONE. */
   readonly #slots: Int32Array;
   readonly #pages: Uint32Array;
+  readonly #pageWords: number;
   /** A ring through all slots in use, from the newest to the oldest. */
   readonly #older: Int32Array;
   readonly #newer: Int32Array;
@@ -30,9 +31,10 @@ export class CommonPages {
   #count = 0;
 
   /** `memoryBytes`: for the pages; 0 keeps none. Memory is taken from the system as it fills. */
-  constructor(memoryBytes: number, pageLimit: number) {
-    this.capacity = Math.min(Math.floor(memoryBytes / PAGE_BYTES), pageLimit);
-    this.words = new Uint32Array(this.capacity * PAGE_WORDS);
+  constructor(memoryBytes: number, pageLimit: number, pageBytes = PAGE_BYTES) {
+    this.#pageWords = pageBytes / 4;
+    this.capacity = Math.min(Math.floor(memoryBytes / pageBytes), pageLimit);
+    this.words = new Uint32Array(this.capacity * this.#pageWords);
     this.hashes = new Uint32Array(this.capacity * HASH_WORDS);
     this.#slots = new Int32Array(pageLimit);
     this.#pages = new Uint32Array(this.capacity);
@@ -66,13 +68,14 @@ export class CommonPages {
   keep(space: PageSpace, tree: MerkleTree, pages: Uint32Array, count: number): void {
     if (this.capacity === 0) return;
     const hashes = tree.levelWords(0);
+    const pageWords = this.#pageWords;
     for (let at = 0; at < count; at++) {
       const page = pages[at] ?? 0;
       const { firstPage, words } = space.regionOf(page);
       const leaf = tree.leafOf(page);
       if (leaf < 0) throw new RangeError(`Page ${page} was shipped, but the tree does not have it`);
       const slot = this.#slotFor(page);
-      copyWords(words, (page - firstPage) * PAGE_WORDS, this.words, slot * PAGE_WORDS, PAGE_WORDS);
+      copyWords(words, (page - firstPage) * pageWords, this.words, slot * pageWords, pageWords);
       copyWords(hashes, leaf * HASH_WORDS, this.hashes, slot * HASH_WORDS, HASH_WORDS);
     }
   }

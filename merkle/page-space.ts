@@ -12,24 +12,28 @@ export const PAGE_WORDS = PAGE_BYTES / 4;
 export interface PageRegion {
   readonly firstPage: number;
   readonly pageCount: number;
-  /** Where the region lies, 1,024 words a page. */
+  /** Where the region lies, `pageWords` of its space for each page. */
   readonly words: Uint32Array;
 }
 
 export class PageSpace {
+  readonly pageBytes: number;
+  readonly pageWords: number;
   readonly #regions: readonly PageRegion[];
   readonly #existing: Uint32Array;
   #last: PageRegion | undefined;
 
   /**
    * `regions` ascend and do not overlap. `wordCount`: words of the bitmaps, where they are longer than the last
-   * region needs.
+   * region needs. `pageBytes`: a multiple of 8, below 65,536.
    */
-  constructor(regions: readonly PageRegion[], wordCount?: number) {
+  constructor(regions: readonly PageRegion[], wordCount?: number, pageBytes = PAGE_BYTES) {
+    this.pageBytes = pageBytes;
+    this.pageWords = pageBytes / 4;
     let end = 0;
     for (const { firstPage, pageCount, words } of regions) {
       if (firstPage < end) throw new RangeError(`A region begins at page ${firstPage}, below ${end}`);
-      if (words.length < pageCount * PAGE_WORDS) {
+      if (words.length < pageCount * this.pageWords) {
         throw new RangeError(`A region of ${pageCount} pages has only ${words.length} words`);
       }
       end = firstPage + pageCount;
@@ -61,7 +65,7 @@ export class PageSpace {
     }
   }
 
-  /** The region of a page; its words begin at `(page - firstPage) * PAGE_WORDS`. Refuses a page that is in none. */
+  /** The region of a page; its words begin at `(page - firstPage) * pageWords`. Refuses a page that is in none. */
   regionOf(page: number): PageRegion {
     const last = this.#last;
     if (last !== undefined && page >= last.firstPage && page - last.firstPage < last.pageCount) return last;

@@ -23,6 +23,7 @@
  *   WHOLE     the bytes themselves
  */
 import { HASH_WORDS } from './hash-list.ts';
+import { PAGE_BYTES } from './page-space.ts';
 
 export const STAGING_MAGIC = 0x6761_7374;
 export const STAGING_HEADER_BYTES = 56;
@@ -59,8 +60,8 @@ export interface StagingNumbers {
 }
 
 /** No staging of so many pages and so much device state takes more. */
-export function stagingBytesMax(pageCount: number, stateBytes: number): number {
-  return STAGING_HEADER_BYTES + pageCount * (ENTRY_HEADER_BYTES + 4096) + filledUp(stateBytes);
+export function stagingBytesMax(pageCount: number, stateBytes: number, pageBytes = PAGE_BYTES): number {
+  return STAGING_HEADER_BYTES + pageCount * (ENTRY_HEADER_BYTES + pageBytes) + filledUp(stateBytes);
 }
 
 /** The next multiple of four. */

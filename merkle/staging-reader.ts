@@ -8,7 +8,6 @@ import { copyWords } from './common-pages.ts';
 import { DeltaReader } from './delta.ts';
 import { grown, withRoom } from './grow.ts';
 import { HASH_WORDS } from './hash-list.ts';
-import { PAGE_BYTES, PAGE_WORDS } from './page-space.ts';
 import { MerkleRefusal } from './refusal.ts';
 import {
   BASE_NAME_BYTES,
@@ -27,6 +26,8 @@ import type { StagingParts } from './staging-writer.ts';
 export class StagingReader {
   readonly #parts: StagingParts;
   readonly #delta = new DeltaReader();
+  readonly #pageWords: number;
+  readonly #pageBytes: number;
   #bytes = new Uint8Array(0);
   #words = new Uint32Array(0);
   #view = new DataView(this.#bytes.buffer);
@@ -47,6 +48,8 @@ export class StagingReader {
 
   constructor(parts: StagingParts) {
     this.#parts = parts;
+    this.#pageWords = parts.space.pageWords;
+    this.#pageBytes = parts.space.pageBytes;
   }
 
   /**
@@ -163,11 +166,11 @@ export class StagingReader {
       case shippedAs.repeated:
         return bytes === 8;
       case shippedAs.sparse:
-        return this.#isDelta(at, at + bytes, PAGE_BYTES);
+        return this.#isDelta(at, at + bytes, this.#pageBytes);
       case shippedAs.delta:
-        return bytes >= BASE_NAME_BYTES && this.#isDelta(at + BASE_NAME_BYTES, at + bytes, PAGE_BYTES);
+        return bytes >= BASE_NAME_BYTES && this.#isDelta(at + BASE_NAME_BYTES, at + bytes, this.#pageBytes);
       case shippedAs.whole:
-        return bytes === PAGE_BYTES;
+        return bytes === this.#pageBytes;
       default:
         return false;
     }
@@ -219,30 +222,54 @@ export class StagingReader {
     return this.#stateBytes;
   }
 
+  /** Bytes that the device state says it has. */
+  get stateByteLength(): number {
+    return this.#stateBytes;
+  }
+
+  /** Bytes of the staging that was checked last. */
+  get byteLength(): number {
+    return this.#byteLength;
+  }
+
+  /** The device state alone, for whoever has a look before anything is applied. Only after `check` has returned true. */
+  deviceState(): Uint8Array {
+    if (!this.#ready) throw new RangeError('A device state is read only after it was checked');
+    const state = new Uint8Array(this.#stateBytes);
+    this.#applyState(state);
+    return state;
+  }
+
   #applyEntry(at: number): number {
     const { space, common } = this.#parts;
     const page = this.#view.getUint32(at, true);
     const bytes = this.#view.getUint16(at + 4, true);
     const { firstPage, words } = space.regionOf(page);
-    const pageAt = (page - firstPage) * PAGE_WORDS;
+    const pageAt = (page - firstPage) * this.#pageWords;
     const payloadAt = at + ENTRY_HEADER_BYTES;
     const end = payloadAt + bytes;
     switch (this.#view.getUint16(at + 6, true)) {
       case shippedAs.repeated:
-        fillWith(words, pageAt, this.#words[payloadAt / 4] ?? 0, this.#words[payloadAt / 4 + 1] ?? 0);
+        fillWith(
+          words,
+          pageAt,
+          this.#pageWords,
+          this.#words[payloadAt / 4] ?? 0,
+          this.#words[payloadAt / 4 + 1] ?? 0,
+        );
         break;
       case shippedAs.delta:
-        copyWords(common.words, common.slotOf(page) * PAGE_WORDS, words, pageAt, PAGE_WORDS);
-        this.#delta.begin(this.#bytes, payloadAt + BASE_NAME_BYTES, end, PAGE_BYTES);
+        copyWords(common.words, common.slotOf(page) * this.#pageWords, words, pageAt, this.#pageWords);
+        this.#delta.begin(this.#bytes, payloadAt + BASE_NAME_BYTES, end, this.#pageBytes);
         this.#delta.applyTo(words, pageAt);
         break;
       case shippedAs.whole:
-        copyWords(this.#words, payloadAt / 4, words, pageAt, PAGE_WORDS);
+        copyWords(this.#words, payloadAt / 4, words, pageAt, this.#pageWords);
         break;
       default:
         // Zeros, or a delta from them.
-        fillWith(words, pageAt, 0, 0);
-        this.#delta.begin(this.#bytes, payloadAt, end, PAGE_BYTES);
+        fillWith(words, pageAt, this.#pageWords, 0, 0);
+        this.#delta.begin(this.#bytes, payloadAt, end, this.#pageBytes);
         this.#delta.applyTo(words, pageAt);
     }
     return payloadAt + filledUp(bytes);
@@ -267,8 +294,8 @@ export class StagingReader {
 }
 
 /** Two words in turn over the page at `at`. */
-function fillWith(words: Uint32Array, at: number, even: number, odd: number): void {
-  for (let word = 0; word < PAGE_WORDS; word += 2) {
+function fillWith(words: Uint32Array, at: number, pageWords: number, even: number, odd: number): void {
+  for (let word = 0; word < pageWords; word += 2) {
     words[at + word] = even;
     words[at + word + 1] = odd;
   }

@@ -8,7 +8,7 @@ import { copyWords } from './common-pages.ts';
 import { type CommonState, wordsOf } from './common-state.ts';
 import { NO_ROOM, writeDelta } from './delta.ts';
 import { HASH_WORDS } from './hash-list.ts';
-import { PAGE_BYTES, PAGE_WORDS, type PageSpace } from './page-space.ts';
+import type { PageSpace } from './page-space.ts';
 import { MerkleRefusal } from './refusal.ts';
 import {
   BASE_NAME_BYTES,
@@ -25,10 +25,10 @@ import {
   writeUint64,
 } from './staging-format.ts';
 
-/** With more words than that not zero, a page is not tried as a sparse one. */
-const SPARSE_WORDS_MAX = 512;
-/** A delta longer than that is compared with the sparse form. */
-const DELTA_BYTES_FINE = 512;
+/** With more than this share of its words not zero, a page is not tried as a sparse one. */
+const SPARSE_SHARE = 1 / 2;
+/** A delta longer than this share of a page is compared with the sparse form. */
+const DELTA_SHARE_FINE = 1 / 8;
 /** So many words of a page are looked at before a delta is tried: when more of them changed, it is not worth it. */
 const SAMPLES = 16;
 const SAMPLES_CHANGED_MAX = 13;
@@ -48,6 +48,8 @@ export class StagingWriter {
   readonly bytesAs = new Uint32Array(SHIPPED_KINDS);
   /** Bytes of the device state's payload. */
   stateBytes = 0;
+  readonly #pageWords: number;
+  readonly #pageBytes: number;
   #area = new Uint8Array(0);
   #words = new Uint32Array(0);
   #view = new DataView(this.#area.buffer);
@@ -57,6 +59,8 @@ export class StagingWriter {
 
   constructor(parts: StagingParts) {
     this.#parts = parts;
+    this.#pageWords = parts.space.pageWords;
+    this.#pageBytes = parts.space.pageBytes;
   }
 
   /**
@@ -104,7 +108,7 @@ export class StagingWriter {
     const start = this.#at;
     this.#requireRoom(ENTRY_HEADER_BYTES);
     const payloadAt = start + ENTRY_HEADER_BYTES;
-    const end = this.#writePayload(words, (page - firstPage) * PAGE_WORDS, page, payloadAt);
+    const end = this.#writePayload(words, (page - firstPage) * this.#pageWords, page, payloadAt);
     const kind = this.#kind;
     this.#view.setUint32(start, page, true);
     this.#view.setUint16(start + 4, end - payloadAt, true);
@@ -117,16 +121,16 @@ export class StagingWriter {
   /** Returns where it ends; `#kind` is what it became. */
   #writePayload(words: Uint32Array, pageAt: number, page: number, at: number): number {
     this.#kind = shippedAs.zero;
-    if (isZero(words, pageAt)) return at;
+    if (isZero(words, pageAt, this.#pageWords)) return at;
     this.#kind = shippedAs.repeated;
-    if (isRepeated(words, pageAt)) return this.#writeRepeated(words, pageAt, at);
+    if (isRepeated(words, pageAt, this.#pageWords)) return this.#writeRepeated(words, pageAt, at);
     const slot = this.#parts.common.slotOf(page);
     this.#kind = shippedAs.delta;
     let end = slot < 0 ? NO_ROOM : this.#writePageDelta(words, pageAt, slot, at);
-    if (end !== NO_ROOM && end - at <= DELTA_BYTES_FINE) return end;
+    if (end !== NO_ROOM && end - at <= this.#pageBytes * DELTA_SHARE_FINE) return end;
     // A word that is not zero takes 8 bytes at most in the sparse form: so few of them are shorter.
-    const sparseMax = end === NO_ROOM ? SPARSE_WORDS_MAX : Math.floor((end - at) / 8);
-    if (countFilled(words, pageAt, sparseMax) <= sparseMax) {
+    const sparseMax = end === NO_ROOM ? this.#pageWords * SPARSE_SHARE : Math.floor((end - at) / 8);
+    if (countFilled(words, pageAt, this.#pageWords, sparseMax) <= sparseMax) {
       this.#kind = shippedAs.sparse;
       end = this.#writeSparse(words, pageAt, at);
     }
@@ -145,24 +149,24 @@ export class StagingWriter {
   #writePageDelta(words: Uint32Array, pageAt: number, slot: number, at: number): number {
     const { common } = this.#parts;
     const base = common.words;
-    if (!seemsLike(base, slot * PAGE_WORDS, words, pageAt)) return NO_ROOM;
-    const end = Math.min(at + PAGE_BYTES, this.#area.length);
+    if (!seemsLike(base, slot * this.#pageWords, words, pageAt, this.#pageWords)) return NO_ROOM;
+    const end = Math.min(at + this.#pageBytes, this.#area.length);
     if (at + BASE_NAME_BYTES > end) return NO_ROOM;
     writeBaseName(common.hashes, slot * HASH_WORDS, this.#view, at);
     const runsAt = at + BASE_NAME_BYTES;
-    const baseAt = slot * PAGE_WORDS;
-    return writeDelta(base, baseAt, PAGE_WORDS, words, pageAt, PAGE_WORDS, this.#area, runsAt, end);
+    const baseAt = slot * this.#pageWords;
+    return writeDelta(base, baseAt, this.#pageWords, words, pageAt, this.#pageWords, this.#area, runsAt, end);
   }
 
   #writeSparse(words: Uint32Array, pageAt: number, at: number): number {
-    const end = Math.min(at + PAGE_BYTES, this.#area.length);
-    return writeDelta(NOTHING, 0, 0, words, pageAt, PAGE_WORDS, this.#area, at, end);
+    const end = Math.min(at + this.#pageBytes, this.#area.length);
+    return writeDelta(NOTHING, 0, 0, words, pageAt, this.#pageWords, this.#area, at, end);
   }
 
   #writeWhole(words: Uint32Array, pageAt: number, at: number): number {
-    this.#requireRoom(ENTRY_HEADER_BYTES + PAGE_BYTES);
-    copyWords(words, pageAt, this.#words, at / 4, PAGE_WORDS);
-    return at + PAGE_BYTES;
+    this.#requireRoom(ENTRY_HEADER_BYTES + this.#pageBytes);
+    copyWords(words, pageAt, this.#words, at / 4, this.#pageWords);
+    return at + this.#pageBytes;
   }
 
   #writeState(state: Uint8Array): number {
@@ -230,30 +234,36 @@ export class StagingWriter {
   }
 }
 
-function isZero(words: Uint32Array, at: number): boolean {
-  for (let word = at; word < at + PAGE_WORDS; word++) if (words[word] !== 0) return false;
+function isZero(words: Uint32Array, at: number, pageWords: number): boolean {
+  for (let word = at; word < at + pageWords; word++) if (words[word] !== 0) return false;
   return true;
 }
 
 /** Words of a page that are not zero; more than `max` need not be counted. */
-function countFilled(words: Uint32Array, at: number, max: number): number {
+function countFilled(words: Uint32Array, at: number, pageWords: number, max: number): number {
   let count = 0;
-  for (let word = at; word < at + PAGE_WORDS && count <= max; word++) if (words[word] !== 0) count++;
+  for (let word = at; word < at + pageWords && count <= max; word++) if (words[word] !== 0) count++;
   return count;
 }
 
 /** Whether a sample of the page's words has enough in common with the base. */
-function seemsLike(base: Uint32Array, baseAt: number, words: Uint32Array, at: number): boolean {
+function seemsLike(
+  base: Uint32Array,
+  baseAt: number,
+  words: Uint32Array,
+  at: number,
+  pageWords: number,
+): boolean {
   let changed = 0;
-  for (let word = 0; word < PAGE_WORDS; word += PAGE_WORDS / SAMPLES) {
+  for (let word = 0; word < pageWords; word += Math.max(1, pageWords / SAMPLES)) {
     if (base[baseAt + word] !== words[at + word]) changed++;
   }
   return changed <= SAMPLES_CHANGED_MAX;
 }
 
 /** Whether a page is one 8-byte word over and over. */
-function isRepeated(words: Uint32Array, at: number): boolean {
-  for (let word = 2; word < PAGE_WORDS; word++) {
+function isRepeated(words: Uint32Array, at: number, pageWords: number): boolean {
+  for (let word = 2; word < pageWords; word++) {
     if (words[at + word] !== words[at + (word & 1)]) return false;
   }
   return true;

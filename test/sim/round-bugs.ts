@@ -113,6 +113,21 @@ export const ROUND_BUGS: readonly RoundBug[] = [
     },
   },
   {
+    name: 'common versions are not cleared when a side begins anew, and their names are not compared',
+    harder: { mode: 'vsmr', partitionEveryUs: 60_000, crashEveryUs: 1_000_000_000, dieAtStore: 0 },
+    plant: ({ exchange }) => {
+      if (exchange === undefined) return;
+      const { common } = exchange;
+      common.clear = () => undefined;
+      const keep = common.keep.bind(common);
+      common.keep = (...kept) => {
+        keep(...kept);
+        common.pages.hashes.fill(0);
+        common.state.hash.fill(0);
+      };
+    },
+  },
+  {
     name: 'a backup that was made equal keeps the output that it held',
     harder: { ...crashes },
     plant: ({ guest }) => {

@@ -5,12 +5,13 @@
  */
 import { bitmapWords, setBit, uniteInto } from '../../merkle/bitmap.ts';
 import type { PageHasher } from '../../merkle/page-hasher.ts';
+import { PageSpace, type PageRegion } from '../../merkle/page-space.ts';
 import type { ExchangeGuest } from '../../vmm/core/rounds/exchange-guest.ts';
 import { ExchangeRefusal } from '../../vmm/core/rounds/exchange-refusal.ts';
 import { UnreconciledSet } from '../../vmm/core/rounds/unreconciled-set.ts';
 import { digestOf, hasherOf } from './round-hash.ts';
 
-const PAGE_BYTES = 16;
+export const PAGE_BYTES = 64;
 const DEVICE_BYTES = 240;
 
 /** What left the guest in one round: a client that sees it has seen this history. */
@@ -39,9 +40,9 @@ export function happened(past: Moment | undefined, frame: Frame): boolean {
 export type MomentRegistry = (Moment | undefined)[];
 
 export class RoundGuest implements ExchangeGuest {
-  readonly pageBytes = PAGE_BYTES;
   readonly pageCount: number;
   readonly bitmapWords: number;
+  readonly space: PageSpace;
   readonly hasher: PageHasher;
   readonly memory: Uint8Array;
   readonly devices = new Uint8Array(DEVICE_BYTES);
@@ -63,6 +64,7 @@ export class RoundGuest implements ExchangeGuest {
     this.#registry = registry;
     this.bitmapWords = bitmapWords(pageCount);
     this.memory = new Uint8Array(pageCount * PAGE_BYTES);
+    this.space = new StoredPages(this);
     this.hasher = hasherOf(this.memory, PAGE_BYTES);
     this.dirty = new Uint32Array(this.bitmapWords);
     this.area = new Uint32Array(this.bitmapWords);
@@ -147,15 +149,6 @@ export class RoundGuest implements ExchangeGuest {
     this.held = [];
   }
 
-  readPage(page: number, out: Uint8Array, at: number): void {
-    out.set(this.memory.subarray(page * PAGE_BYTES, (page + 1) * PAGE_BYTES), at);
-  }
-
-  writePage(page: number, source: Uint8Array, at: number): void {
-    this.beforeStore();
-    this.memory.set(source.subarray(at, at + PAGE_BYTES), page * PAGE_BYTES);
-  }
-
   invalidate(): void {
     this.beforeStore();
   }
@@ -172,5 +165,25 @@ export class RoundGuest implements ExchangeGuest {
       }
     }
     return pages;
+  }
+}
+
+/**
+ * Before some of the pages that an exchange looks up, to read or to write them, the agent may die. Not before each: there
+ * are many, and it would hardly ever come to die elsewhere.
+ */
+class StoredPages extends PageSpace {
+  readonly #guest: RoundGuest;
+  #lookups = 0;
+
+  constructor(guest: RoundGuest) {
+    const { pageCount, memory, bitmapWords: words } = guest;
+    super([{ firstPage: 0, pageCount, words: new Uint32Array(memory.buffer) }], words, PAGE_BYTES);
+    this.#guest = guest;
+  }
+
+  override regionOf(page: number): PageRegion {
+    if (this.#lookups++ % 4 === 0) this.#guest.beforeStore();
+    return super.regionOf(page);
   }
 }

@@ -13,7 +13,7 @@ import { RoundLoop } from '../../vmm/core/rounds/round-loop.ts';
 import type { RoundMail, RoundWorld } from '../../vmm/core/rounds/round-parts.ts';
 import type { ExchangeOutcome } from '../../vmm/core/rounds/round-report.ts';
 import { RoundRecordType } from '../../vmm/core/rounds/round-record.ts';
-import { RoundGuest } from './round-guest.ts';
+import { PAGE_BYTES, RoundGuest } from './round-guest.ts';
 import { SimRunner } from './round-runner.ts';
 import type { RoundWorldOfHosts, SimHost } from './round-world.ts';
 
@@ -137,6 +137,8 @@ export class RoundHost implements RoundWorld, SimHost {
       resendUs: 5_000,
       link: { roundTripUs: 10, bytesPerUs: 1000 },
       session: this.life,
+      // Too few for all pages: the oldest go.
+      commonBytes: 24 * PAGE_BYTES,
     });
     this.loop = new RoundLoop({
       mode: world.plan.mode,

@@ -151,15 +151,15 @@ describe('VALID', () => {
   it('is lost by dying in the middle of applying, and nobody serves from that guest', () => {
     const scenario = new RoundScenario();
     const { guest, exchange } = scenario.at(1);
-    const write = guest?.writePage.bind(guest);
-    if (guest === undefined || write === undefined) throw new Error('Replica 1 has a guest');
-    guest.writePage = (page, source, at) => {
-      write(page, source, at);
+    const invalidate = guest?.invalidate.bind(guest);
+    if (guest === undefined || invalidate === undefined) throw new Error('Replica 1 has a guest');
+    guest.invalidate = () => {
+      invalidate();
       guest.beforeStore = () => scenario.at(1).die();
     };
     scenario.until('the backup is gone', () => scenario.at(1).replica === undefined);
     expect(exchange?.set.valid).toBe(false);
-    guest.writePage = write;
+    guest.invalidate = invalidate;
     scenario.at(0).crash(true);
     scenario.boot(scenario.at(1));
     scenario.runOn(1_000_000);

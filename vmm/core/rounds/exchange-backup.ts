@@ -4,6 +4,7 @@
  * anything else; VALID is cleared before it and set again only when the roots are equal; what arrives of an attempt
  * that a resume or a newer attempt has voided is dropped.
  */
+import { countBits, listBits } from '../../../merkle/bitmap.ts';
 import { HASH_BYTES } from '../../../merkle/page-hasher.ts';
 import { MerkleRefusal } from '../../../merkle/refusal.ts';
 import { sameRoot } from '../../../merkle/traversal.ts';
@@ -54,6 +55,8 @@ export class ExchangeBackup {
   #opening: Uint8Array | undefined;
   #questionStep = -1;
   #stageStep = -1;
+  /** The pages that differ, ascending: exactly these the leader stages. */
+  #asked = new Uint32Array(0);
   #standing: Standing | undefined;
   #outcome: ExchangeOutcome | undefined;
   #hashed = false;
@@ -66,7 +69,7 @@ export class ExchangeBackup {
     this.#sender = new PartSender(settings.crc32c, settings.partBytes);
     this.#question = new PartAssembly(settings.partBytes, settings.stagingBytesMax);
     this.#stage = new PartAssembly(settings.partBytes, settings.stagingBytesMax);
-    this.#staging = new Staging(memory.guest, memory.stateBase);
+    this.#staging = new Staging(memory.guest, memory.common, settings.stagingBytesMax);
   }
 
   /** From now on only this term's leader is answered. */
@@ -227,10 +230,14 @@ export class ExchangeBackup {
     guest.collectInto(set.since);
     const whole = theirsLost || !set.intact || !sameRound(theirLast, set.last);
     memory.union.set(whole ? memory.all : theirs);
+    if (whole) memory.common.clear();
+    this.#asked = new Uint32Array(0);
     // A checkpoint is not compared with what lies here: only its result is hashed.
     if (attempt.kind === 'checkpoint' && !whole) {
       set.writeInto(memory.union);
       set.beginComparison(memory.union);
+      this.#asked = new Uint32Array(countBits(memory.union));
+      listBits(memory.union, this.#asked);
     } else memory.hashUnion();
     this.#hashed = attempt.kind === 'compare';
     this.#tally.note({ unionPages: memory.tree.leafCount, wholeMemory: whole });
@@ -281,6 +288,7 @@ export class ExchangeBackup {
     const answer = new Uint8Array(traversal.answerBytes);
     traversal.compare(first ? payload.subarray(COMPARE_HEADER_BYTES) : payload, answer);
     traversal.advance(answer);
+    if (traversal.finished) this.#asked = traversal.divergentPages.slice(0, traversal.divergentCount);
     this.#answer(attempt, step, MessageType.differ, answer);
     if (!traversal.finished || attempt.kind !== 'compare') return;
     attempt.phase = 'applied';
@@ -313,8 +321,10 @@ export class ExchangeBackup {
       this.#say(attempt, MessageType.incomplete, step, NOTHING);
       return;
     }
-    if (!this.#staging.read(this.#stage.bytes(bytes), this.#memory.union)) {
-      this.#answer(attempt, step, MessageType.wanted, NOTHING);
+    const numbers = { term: attempt.term, round: attempt.index, attempt: attempt.attempt };
+    const wanted = this.#staging.read(this.#stage.bytes(bytes), numbers, this.#asked);
+    if (wanted !== undefined) {
+      this.#answer(attempt, step, MessageType.wanted, wanted);
       return;
     }
     this.#apply(attempt, step, payload.slice(8));
@@ -369,11 +379,11 @@ export class ExchangeBackup {
   }
 
   #settle(attempt: Attempt): void {
-    const { set, union } = this.#memory;
+    const { set, union, tree } = this.#memory;
     set.settle({ term: attempt.term, attempt: attempt.attempt, index: attempt.index }, union);
     if (attempt.kind !== 'compare') {
       set.valid = true;
-      this.#staging.keepState();
+      this.#staging.keep(tree);
     }
     attempt.phase = 'applied';
     this.#finish({ type: 'equal' });

@@ -1,11 +1,12 @@
 /** What a round's exchange needs of the guest that stands: injected, so that the same machine runs in tests. */
 import type { PageHasher } from '../../../merkle/page-hasher.ts';
+import type { PageSpace } from '../../../merkle/page-space.ts';
 
 export interface ExchangeGuest {
-  /** Bytes of one page, the same on both replicas. */
-  readonly pageBytes: number;
   /** 32-bit words of a bitmap of pages. */
   readonly bitmapWords: number;
+  /** The pages themselves, where they lie: the exchange reads and writes them while the guest stands. */
+  readonly space: PageSpace;
   /** Hashes pages as they are now. */
   readonly hasher: PageHasher;
   /** Sets the bit of every page that exists. */
@@ -20,8 +21,6 @@ export interface ExchangeGuest {
   checkState(state: Uint8Array): void;
   /** Takes what `saveState` of another replica gave, and empties the output held here. Throws on a state it cannot load. */
   loadState(state: Uint8Array): void;
-  readPage(page: number, out: Uint8Array, at: number): void;
-  writePage(page: number, source: Uint8Array, at: number): void;
   /** The first `count` of `pages` were written from outside: translations of code in them are void. */
   invalidate(pages: Uint32Array, count: number): void;
 }

@@ -55,8 +55,9 @@ export class ExchangeLeader {
   #session = 0;
   #step = 0;
   #state: Uint8Array = new Uint8Array(0);
-  /** The backup lacks the base of a delta. */
-  #wholeState = false;
+  /** Of the backup with which the common versions are. */
+  #commonSession = 0;
+  #wantedPages = 0;
   #pages = new Uint32Array(0);
   #pageCount = 0;
   #hashed = false;
@@ -75,7 +76,7 @@ export class ExchangeLeader {
     this.#settings = settings;
     this.#sender = new PartSender(settings.crc32c, settings.partBytes);
     this.#answer = new PartAssembly(settings.partBytes, settings.stagingBytesMax);
-    this.#staging = new StagingSource(memory.guest, memory.stateBase);
+    this.#staging = new StagingSource(memory.common);
     this.#choice = new ExchangeChoice(settings.link, memory.tree.fanOut);
   }
 
@@ -114,6 +115,7 @@ export class ExchangeLeader {
     this.#aim = aim;
     this.#outcome = undefined;
     this.#attemptsBefore = this.#attempt;
+    this.#wantedPages = 0;
     this.#sentBytesBefore = this.#sender.sentBytes;
     this.#messagesBefore = this.#sender.sentMessages;
     this.#tally = new RoundTally(aim.kind, aim.index, nowUs);
@@ -198,8 +200,7 @@ export class ExchangeLeader {
         if (this.#phase === 'ending') this.#ship(this.#step - 1);
         break;
       case MessageType.wanted:
-        this.#wholeState = true;
-        if (this.#phase === 'ending') this.#ship(this.#step + 1);
+        if (this.#phase === 'ending') this.#wantedCame(payload);
         break;
       case MessageType.confirmed:
         if (this.#phase === 'confirming') this.#equal();
@@ -225,7 +226,6 @@ export class ExchangeLeader {
     const whole = !set.intact;
     this.#attempt++;
     this.#session = 0;
-    this.#wholeState = false;
     this.#hashed = false;
     this.#phase = 'opening';
     this.#tally.note({ attempts: this.#attempt - this.#attemptsBefore, dirtyPages: countBits(own) });
@@ -248,6 +248,8 @@ export class ExchangeLeader {
       throw new ExchangeRefusal('The union lacks pages of the bitmap that it was made from');
     if (!whole && !memory.set.intact) throw new ExchangeRefusal('Not all pages are compared, as was asked');
     this.#session = session;
+    if (whole || session !== this.#commonSession) memory.common.clear();
+    this.#commonSession = session;
     memory.union.set(union);
     memory.hashUnion();
     this.#hashed = true;
@@ -293,7 +295,9 @@ export class ExchangeLeader {
 
   #ship(step: number): void {
     this.#phase = 'shipping';
-    this.#staging.begin(this.#pages, this.#pageCount, this.#state, this.#wholeState);
+    const { term, index } = this.#aim;
+    const numbers = { term, round: index, attempt: this.#attempt };
+    this.#staging.begin(numbers, this.#pages, this.#pageCount, this.#state);
     this.#tally.note({ divergentPages: this.#pageCount });
     this.#step = step;
     this.#answer.begin();
@@ -303,11 +307,18 @@ export class ExchangeLeader {
   #end(): void {
     this.#phase = 'ending';
     this.#tally.spent('shipUs', this.#nowUs);
-    this.#tally.note({ stagedBytes: this.#staging.bytes });
+    this.#tally.note({ stagedBytes: this.#staging.bytes, stagedAs: this.#staging.bytesAs });
     const payload = new Uint8Array(8 + HASH_BYTES);
     writeUint64(new DataView(payload.buffer), 0, this.#staging.bytes);
     payload.set(this.#memory.tree.root(), 8);
     this.#ask(MessageType.end, this.#step + 1, payload);
+  }
+
+  /** One more step: what was a delta from something that is not there goes whole. */
+  #wantedCame(payload: Uint8Array): void {
+    this.#wantedPages += this.#staging.forgetWanted(payload);
+    this.#tally.note({ wantedPages: this.#wantedPages });
+    this.#ship(this.#step + 1);
   }
 
   #appliedCame(payload: Uint8Array): void {
@@ -328,10 +339,10 @@ export class ExchangeLeader {
   }
 
   #equal(): void {
-    const { set, union, stateBase } = this.#memory;
+    const { set, union, common, tree } = this.#memory;
     const { kind, term, index } = this.#aim;
-    if (kind !== 'compare') stateBase.keep(this.#state);
     set.settle({ term, index, attempt: this.#attempt }, union);
+    if (kind !== 'compare') common.keep(tree, this.#pages, this.#pageCount, this.#state);
     this.#finish({ type: 'equal' });
   }
 

@@ -4,9 +4,9 @@ import type { ExchangeLink } from '../../../merkle/exchange-choice.ts';
 import { Traversal } from '../../../merkle/traversal.ts';
 import { MerkleTree } from '../../../merkle/tree.ts';
 import type { Crc32c } from '../falcon/crc32c.ts';
+import { CommonVersions } from './common-versions.ts';
 import type { ExchangeGuest } from './exchange-guest.ts';
 import { ExchangeRefusal } from './exchange-refusal.ts';
-import { StateBase } from './state-delta.ts';
 import type { UnreconciledSet } from './unreconciled-set.ts';
 
 export interface ExchangeSettings {
@@ -21,13 +21,18 @@ export interface ExchangeSettings {
   readonly link: ExchangeLink;
   /** Process and guest of this replica, never used twice by it: unsigned 32 bits. */
   readonly session: number;
+  /** For the last common versions of pages that were shipped, from which deltas are made; 64 MiB if not said. */
+  readonly commonBytes?: number;
 }
+
+const commonBytesUsual = 64 << 20;
 
 export class ExchangeMemory {
   readonly guest: ExchangeGuest;
   readonly set: UnreconciledSet;
   readonly tree: MerkleTree;
-  readonly stateBase: StateBase;
+  /** What both sides had when they were last found equal. */
+  readonly common: CommonVersions;
   readonly traversal = new Traversal();
   /** Every page there is. */
   readonly all: Uint32Array;
@@ -35,8 +40,8 @@ export class ExchangeMemory {
   readonly union: Uint32Array;
   readonly #scratch: Uint32Array;
 
-  constructor(guest: ExchangeGuest, set: UnreconciledSet, crc32c: Crc32c) {
-    this.stateBase = new StateBase(crc32c);
+  constructor(guest: ExchangeGuest, set: UnreconciledSet, settings: ExchangeSettings) {
+    this.common = new CommonVersions(guest, settings.crc32c, settings.commonBytes ?? commonBytesUsual);
     this.guest = guest;
     this.set = set;
     this.tree = new MerkleTree(guest.hasher);

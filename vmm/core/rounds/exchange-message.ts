@@ -36,7 +36,7 @@ export const MessageType = {
   end: 6,
   /** Parts of the staging are missing or harmed: all of it again. */
   incomplete: 7,
-  /** The state is a delta whose base is not here: whole, please. */
+  /** These pages, or the state, are deltas whose base is not here: whole, please. u32 1: the state; u32 each page. */
   wanted: 8,
   applied: 9,
   confirm: 10,

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Prng } from '../../../test/sim/prng.ts';
-import { RoundGuest, type MomentRegistry } from '../../../test/sim/round-guest.ts';
+import { PAGE_BYTES, RoundGuest, type MomentRegistry } from '../../../test/sim/round-guest.ts';
 import { countBits } from '../../../merkle/bitmap.ts';
 import { crc32cByTables } from '../falcon/crc32c.ts';
 import { toReplicaId } from '../ids.ts';
@@ -13,6 +13,7 @@ import type { ExchangeKind, ExchangeOutcome } from './round-report.ts';
 const A = toReplicaId(0);
 const B = toReplicaId(1);
 const PAGES = 80;
+const NO_BYTES = { zero: 0, repeated: 0, sparse: 0, delta: 0, whole: 0, state: 0 };
 
 class Died extends Error {}
 
@@ -269,13 +270,12 @@ describe('the exchange of a round', () => {
   it('memory that does not keep what was written is told on both sides, and is no longer VALID', () => {
     const pair = new Pair(11);
     pair.round(1, 'adopt');
-    const write = pair.backupGuest.writePage.bind(pair.backupGuest);
-    pair.backupGuest.writePage = (page, source, at) => {
-      write(page, source, at);
-      pair.backupGuest.memory[page * 16] = (pair.backupGuest.memory[page * 16] ?? 0) ^ 1;
-    };
     do pair.run(2);
     while (pair.differing.length === 0);
+    const at = (pair.differing[0] ?? 0) * PAGE_BYTES;
+    pair.backupGuest.invalidate = () => {
+      pair.backupGuest.memory[at] = (pair.backupGuest.memory[at] ?? 0) ^ 1;
+    };
     pair.begin('reconcile', 2);
     pair.settle();
     expect(pair.leaderOutcome?.type).toBe('mismatch');
@@ -296,7 +296,7 @@ describe('the exchange of a round', () => {
     const load = pair.backupGuest.loadState.bind(pair.backupGuest);
     pair.backupGuest.loadState = (state) => {
       load(state);
-      for (const page of [3, 70]) pair.backupGuest.memory[page * 16 + 5] = 99;
+      for (const page of [3, 70]) pair.backupGuest.memory[page * PAGE_BYTES + 5] = 99;
     };
     pair.begin('reconcile', 3);
     pair.settle();
@@ -336,6 +336,78 @@ describe('the exchange of a round', () => {
       report: { divergentPages: dirty, wholeMemory: false },
     });
     expect(pair.differing).toEqual([]);
+  });
+
+  it('ships a page that diverges again as a delta, and tells the bytes of each form', () => {
+    const pair = new Pair(30);
+    pair.round(1, 'adopt');
+    let deltas = 0;
+    for (let index = 2; index < 60; index++) {
+      pair.round(index);
+      const report = pair.leaderOutcome?.report;
+      const { zero, repeated, sparse, delta, whole, state } = report?.stagedAs ?? NO_BYTES;
+      const sum = 56 + zero + repeated + sparse + delta + whole + Math.ceil(state / 4) * 4;
+      expect(report?.stagedBytes).toBe(sum);
+      expect(report?.wantedPages).toBe(0);
+      expect(state).toBeLessThan(244);
+      if (delta > 0) deltas++;
+    }
+    expect(deltas).toBeGreaterThan(10);
+  });
+
+  it('answers a base that the backup lacks, or has otherwise, with a request for whole pages', () => {
+    for (const harm of ['lacks', 'differs'] as const) {
+      const pair = new Pair(31);
+      pair.round(1, 'adopt');
+      for (let index = 2; index < 40; index++) pair.round(index);
+      const { pages } = pair.backup.common;
+      if (harm === 'lacks') pair.backup.common.clear();
+      // As if the leader had kept a round that the backup never applied.
+      else {
+        const { hashes } = pair.leader.common.pages;
+        for (let word = 0; word < hashes.length; word++) hashes[word] = ~(hashes[word] ?? 0);
+      }
+      let wanted = 0;
+      for (let index = 40; index < 60; index++) {
+        expect(pair.round(index)).toMatchObject({ type: 'equal', report: { attempts: 1 } });
+        wanted += pair.leaderOutcome?.report.wantedPages ?? 0;
+        expect(pair.differing).toEqual([]);
+        expect(pair.backupGuest.devices).toEqual(pair.leaderGuest.devices);
+      }
+      expect(wanted).toBeGreaterThan(0);
+      expect(pages.count).toBeGreaterThan(0);
+    }
+  });
+
+  it('ends equal under loss while each side forgets what is common as it likes', () => {
+    fc.assert(
+      fc.property(fc.integer(), fc.integer({ min: 0, max: 12 }), (seed, kept) => {
+        const pair = new Pair(seed, { commonBytes: kept * PAGE_BYTES });
+        pair.round(1, 'adopt');
+        for (let index = 2; index < 20; index++) {
+          const { common } = pair.prng.fraction() < 0.5 ? pair.leader : pair.backup;
+          if (pair.prng.fraction() < 0.2) common.state.clear();
+          for (let page = 0; page < PAGES; page++) if (pair.prng.fraction() < 0.1) common.pages.forget(page);
+          expect(pair.round(index, 'reconcile', true)?.type).toBe('equal');
+          expect(pair.differing).toEqual([]);
+        }
+      }),
+      { numRuns: 60 },
+    );
+  });
+
+  it('begins anew on both sides with a backup that is another process', () => {
+    const pair = new Pair(33);
+    pair.round(1, 'adopt');
+    for (let index = 2; index < 20; index++) pair.round(index);
+    expect(pair.leader.common.pages.count).toBe(pair.backup.common.pages.count);
+    pair.restartBackup();
+    pair.run(20);
+    pair.begin('adopt', 20);
+    pair.settle();
+    expect(pair.leaderOutcome).toMatchObject({ type: 'equal', report: { attempts: 1, wantedPages: 0 } });
+    expect(pair.leaderOutcome?.report.stagedAs.delta).toBe(0);
+    expect(pair.leader.common.pages.count).toBe(pair.backup.common.pages.count);
   });
 
   it('compares all pages when the last equal rounds differ', () => {

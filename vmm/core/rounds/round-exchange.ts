@@ -3,6 +3,7 @@
  * machine without I/O: the guest is injected, messages are bytes that the caller carries, time is the caller's.
  */
 import type { ReplicaId } from '../ids.ts';
+import type { CommonVersions } from './common-versions.ts';
 import { ExchangeBackup, type Standing } from './exchange-backup.ts';
 import type { ExchangeGuest } from './exchange-guest.ts';
 import { ExchangeLeader, type ExchangeAim } from './exchange-leader.ts';
@@ -21,14 +22,19 @@ const fromLeader: ReadonlySet<number> = new Set([
 
 export class RoundExchange {
   readonly set: UnreconciledSet;
+  /** Last common versions, with one partner at a time. */
+  readonly common: CommonVersions;
   readonly leader: ExchangeLeader;
   readonly backup: ExchangeBackup;
   readonly #settings: ExchangeSettings;
   #partner: ReplicaId | undefined;
   #leaderId: ReplicaId | undefined;
+  /** With whom the common versions are, in whichever role. */
+  #commonWith: ReplicaId | undefined;
 
   constructor(guest: ExchangeGuest, set: UnreconciledSet, settings: ExchangeSettings) {
-    const memory = new ExchangeMemory(guest, set, settings.crc32c);
+    const memory = new ExchangeMemory(guest, set, settings);
+    this.common = memory.common;
     this.set = set;
     this.#settings = settings;
     this.leader = new ExchangeLeader(memory, settings);
@@ -55,7 +61,13 @@ export class RoundExchange {
 
   begin(aim: ExchangeAim, partner: ReplicaId, nowUs: number): void {
     this.#partner = partner;
+    this.#meet(partner);
     this.leader.begin(aim, nowUs);
+  }
+
+  #meet(other: ReplicaId): void {
+    if (other !== this.#commonWith) this.common.clear();
+    this.#commonWith = other;
   }
 
   stand(standing: Standing | undefined, nowUs: number): void {
@@ -66,7 +78,9 @@ export class RoundExchange {
     const message = openMessage(bytes, this.#settings.crc32c);
     if (message === undefined) return;
     if (fromLeader.has(message.type)) {
-      if (from === this.#leaderId) this.backup.receive(message, nowUs);
+      if (from !== this.#leaderId) return;
+      if (message.type === MessageType.open) this.#meet(from);
+      this.backup.receive(message, nowUs);
     } else if (from === this.#partner) this.leader.receive(message, nowUs);
   }
 

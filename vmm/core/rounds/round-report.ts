@@ -9,6 +9,16 @@ export type ExchangeKind =
   /** The backup does not execute: every page that changed is shipped. */
   | 'checkpoint';
 
+/** Bytes of the last staging, its pages by form with their headers, and the device state. */
+export interface StagedBytes {
+  readonly zero: number;
+  readonly repeated: number;
+  readonly sparse: number;
+  readonly delta: number;
+  readonly whole: number;
+  readonly state: number;
+}
+
 export interface RoundReport {
   readonly kind: ExchangeKind;
   readonly index: number;
@@ -24,6 +34,9 @@ export interface RoundReport {
   /** Sent by the leader, all attempts: everything, and of that what carried pages and state. */
   readonly sentBytes: number;
   readonly stagedBytes: number;
+  readonly stagedAs: StagedBytes;
+  /** Pages that were shipped once more, whole: the backup did not have what their deltas are from. */
+  readonly wantedPages: number;
   /** State of the devices, before it was made smaller. */
   readonly stateBytes: number;
   /** Bitmaps there and back, both sides' stop included. */
@@ -59,6 +72,8 @@ const NOTHING: RoundReport = {
   messages: 0,
   sentBytes: 0,
   stagedBytes: 0,
+  stagedAs: { zero: 0, repeated: 0, sparse: 0, delta: 0, whole: 0, state: 0 },
+  wantedPages: 0,
   stateBytes: 0,
   openUs: 0,
   compareUs: 0,

@@ -1,63 +1,69 @@
 /**
- * What travels from the leader into the backup's staging: the divergent pages in ascending order, then the state
- * that is in no page. Guarantee: `read` takes a staging only if all of it makes sense for this union, before a byte
- * of it is applied.
- *
- *   item: u32 form, u32 page, u32 bytes, then the bytes
+ * What travels from the leader into the backup's staging: merkle's stagings in a row, each of a limited number of the
+ * divergent pages in ascending order; the last one has the device state. So the leader never holds all of it, and
+ * the backup checks all of it before a byte is applied.
  */
-import { hasBit } from '../../../merkle/bitmap.ts';
-import { grown } from '../../../merkle/grow.ts';
+import { shippedAs, stagingBytesMax, type StagingNumbers } from '../../../merkle/staging-format.ts';
+import { StagingReader } from '../../../merkle/staging-reader.ts';
+import { StagingWriter } from '../../../merkle/staging-writer.ts';
+import type { MerkleTree } from '../../../merkle/tree.ts';
+import type { CommonVersions } from './common-versions.ts';
 import type { ExchangeGuest } from './exchange-guest.ts';
 import { ExchangeRefusal } from './exchange-refusal.ts';
 import type { PartSource } from './part-sender.ts';
-import type { StateBase } from './state-delta.ts';
+import type { StagedBytes } from './round-report.ts';
 
-const ITEM_BYTES = 12;
-const form = { wholePage: 1, zeroPage: 2, state: 3, stateDelta: 4 } as const;
+const SECTION_PAGES = 1024;
+const WANTS_STATE = 1;
 
 /** The leader's side: makes the stream while it is sent. The guest must stand until all of it has gone. */
 export class StagingSource implements PartSource {
-  readonly #guest: ExchangeGuest;
-  readonly #base: StateBase;
-  readonly #item: Uint8Array;
-  #stateForm: number = form.state;
+  readonly #common: CommonVersions;
+  readonly #writer: StagingWriter;
+  #area = new Uint8Array(0);
+  #numbers: StagingNumbers = { term: 0, round: 0, attempt: 0 };
   #pages = new Uint32Array(0);
   #count = 0;
-  #state = new Uint8Array(0);
+  #state: Uint8Array = new Uint8Array(0);
+  /** Pages in the sections made so far; the last section is made even if it has none. */
   #next = 0;
-  /** Of the item at hand: what of it is not yet in the stream. */
+  #ended = true;
+  /** Of the section at hand: what of it is not yet in the stream. */
   #rest: Uint8Array = new Uint8Array(0);
   /** Of the stream as made so far. */
   bytes = 0;
-  zeroPages = 0;
+  #bytesAs = nothingStaged();
 
-  constructor(guest: ExchangeGuest, base: StateBase) {
-    this.#guest = guest;
-    this.#base = base;
-    this.#item = new Uint8Array(ITEM_BYTES + guest.pageBytes);
+  constructor(common: CommonVersions) {
+    this.#common = common;
+    this.#writer = new StagingWriter(common.parts);
   }
 
-  /** `wholeState`: the other side has asked for it. */
-  begin(pages: Uint32Array, count: number, state: Uint8Array, wholeState: boolean): void {
-    const delta = wholeState ? undefined : this.#base.deltaOf(state);
-    this.#stateForm = delta === undefined ? form.state : form.stateDelta;
+  begin(numbers: StagingNumbers, pages: Uint32Array, count: number, state: Uint8Array): void {
+    this.#numbers = numbers;
     this.#pages = pages as Uint32Array<ArrayBuffer>;
     this.#count = count;
-    this.#state = (delta ?? state) as Uint8Array<ArrayBuffer>;
+    this.#state = state;
     this.rewind();
   }
 
   rewind(): void {
     this.#next = 0;
+    this.#ended = false;
     this.#rest = new Uint8Array(0);
     this.bytes = 0;
-    this.zeroPages = 0;
+    this.#bytesAs = nothingStaged();
+  }
+
+  /** Of the stream as made so far, by form. */
+  get bytesAs(): StagedBytes {
+    return { ...this.#bytesAs };
   }
 
   fill(out: Uint8Array): number {
     let at = 0;
     while (at < out.length) {
-      if (this.#rest.length === 0 && !this.#makeItem()) break;
+      if (this.#rest.length === 0 && !this.#makeSection()) break;
       const part = this.#rest.subarray(0, out.length - at);
       out.set(part, at);
       at += part.length;
@@ -67,128 +73,143 @@ export class StagingSource implements PartSource {
     return at;
   }
 
-  #makeItem(): boolean {
-    const number = this.#next++;
-    if (number < this.#count) this.#rest = this.#pageItem(this.#pages[number] ?? 0);
-    else if (number === this.#count)
-      this.#rest = heading(new Uint8Array(ITEM_BYTES), this.#stateForm, 0, this.#state.length);
-    else if (number === this.#count + 1) this.#rest = this.#state;
-    else return false;
+  #makeSection(): boolean {
+    if (this.#ended) return false;
+    const first = this.#next;
+    const count = Math.min(SECTION_PAGES, this.#count - first);
+    this.#next = first + count;
+    this.#ended = this.#next === this.#count;
+    const state = this.#ended ? this.#state : NOTHING;
+    const needed = stagingBytesMax(count, state.length, this.#common.parts.space.pageBytes);
+    if (this.#area.length < needed) this.#area = new Uint8Array(needed);
+    const pages = this.#pages.subarray(first, first + count);
+    const bytes = this.#writer.write(this.#area, this.#numbers, pages, count, state);
+    this.#rest = this.#area.subarray(0, bytes);
+    this.#tally();
     return true;
   }
 
-  #pageItem(page: number): Uint8Array {
-    const { pageBytes } = this.#guest;
-    const item = this.#item;
-    this.#guest.readPage(page, item, ITEM_BYTES);
-    if (isZero(item, ITEM_BYTES)) {
-      this.zeroPages++;
-      return heading(item.subarray(0, ITEM_BYTES), form.zeroPage, page, 0);
+  #tally(): void {
+    const { bytesAs, stateBytes } = this.#writer;
+    const sum = this.#bytesAs;
+    sum.zero += bytesAs[shippedAs.zero] ?? 0;
+    sum.repeated += bytesAs[shippedAs.repeated] ?? 0;
+    sum.sparse += bytesAs[shippedAs.sparse] ?? 0;
+    sum.delta += bytesAs[shippedAs.delta] ?? 0;
+    sum.whole += bytesAs[shippedAs.whole] ?? 0;
+    sum.state += stateBytes;
+  }
+
+  /**
+   * The backup lacks the bases that `payload` names: they are common no more, so that all of it goes whole next time.
+   * Returns how many pages. Throws `ExchangeRefusal` on what was not shipped as a delta, so each page is asked for once.
+   */
+  forgetWanted(payload: Uint8Array): number {
+    const { pages, state } = this.#common;
+    if (payload.length < 4 || payload.length % 4 !== 0)
+      throw new ExchangeRefusal(`A request for whole pages of ${payload.length} bytes`);
+    const view = new DataView(payload.buffer, payload.byteOffset, payload.byteLength);
+    const wantsState = view.getUint32(0, true) === WANTS_STATE;
+    const count = payload.length / 4 - 1;
+    if ((count === 0 && !wantsState) || (wantsState && state.byteLength === 0))
+      throw new ExchangeRefusal('A device state was asked for whole that was shipped whole');
+    let shipped = 0;
+    for (let at = 4; at < payload.length; at += 4) {
+      const page = view.getUint32(at, true);
+      while (shipped < this.#count && (this.#pages[shipped] ?? 0) < page) shipped++;
+      if (shipped === this.#count || this.#pages[shipped] !== page || pages.slotOf(page) < 0)
+        throw new ExchangeRefusal(`Page ${page} was asked for whole, and was not shipped as a delta`);
+      pages.forget(page);
     }
-    return heading(item, form.wholePage, page, pageBytes);
+    if (wantsState) state.clear();
+    return count;
   }
 }
 
-function heading(item: Uint8Array, itemForm: number, page: number, bytes: number): Uint8Array {
-  const view = new DataView(item.buffer, item.byteOffset, ITEM_BYTES);
-  view.setUint32(0, itemForm, true);
-  view.setUint32(4, page, true);
-  view.setUint32(8, bytes, true);
-  return item;
-}
-
-function isZero(bytes: Uint8Array, from: number): boolean {
-  for (let at = from; at < bytes.length; at++) if (bytes[at] !== 0) return false;
-  return true;
+function nothingStaged(): { -readonly [Form in keyof StagedBytes]: number } {
+  return { zero: 0, repeated: 0, sparse: 0, delta: 0, whole: 0, state: 0 };
 }
 
 /** The backup's side: a staging that is complete and makes sense, until it is applied. */
 export class Staging {
   readonly #guest: ExchangeGuest;
-  readonly #base: StateBase;
-  readonly #zeros: Uint8Array;
+  readonly #common: CommonVersions;
+  readonly #reader: StagingReader;
   #bytes: Uint8Array = new Uint8Array(0);
-  /** Invariant: page i's content lies at `#offsets[i]`, or is zeros where that is 0. */
-  #offsets = new Uint32Array(0);
+  #numbers: StagingNumbers = { term: 0, round: 0, attempt: 0 };
+  #asked = new Uint32Array(0);
   #state: Uint8Array = new Uint8Array(0);
-  pages = new Uint32Array(0);
-  pageCount = 0;
+  readonly #stateBytesMax: number;
+  #wanted: number[] = [];
 
-  constructor(guest: ExchangeGuest, base: StateBase) {
+  constructor(guest: ExchangeGuest, common: CommonVersions, stateBytesMax: number) {
+    this.#stateBytesMax = stateBytesMax;
     this.#guest = guest;
-    this.#base = base;
-    this.#zeros = new Uint8Array(guest.pageBytes);
+    this.#common = common;
+    this.#reader = new StagingReader(common.parts);
   }
 
   /**
-   * False: the state is a delta whose base is not here. Throws `ExchangeRefusal` on what no leader that knows this
-   * union would stage.
+   * Undefined: it can be applied. Otherwise what to answer: the pages, and perhaps the state, whose bases are not here.
+   * Throws on what no leader that was told of exactly the pages `asked`, ascending, would stage.
    */
-  read(bytes: Uint8Array, union: Uint32Array): boolean {
-    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  read(bytes: Uint8Array, numbers: StagingNumbers, asked: Uint32Array): Uint8Array | undefined {
     this.#bytes = bytes;
-    this.pageCount = 0;
+    this.#numbers = numbers;
+    this.#asked = asked as Uint32Array<ArrayBuffer>;
+    this.#wanted = [0];
+    this.#eachSection(() => {
+      const { wantedPages, wantedCount, wantsState } = this.#reader;
+      for (let at = 0; at < wantedCount; at++) this.#wanted.push(wantedPages[at] ?? 0);
+      if (wantsState) this.#wanted[0] = WANTS_STATE;
+    });
+    const wanted = Uint32Array.from(this.#wanted);
+    if (wanted.length > 1 || wanted[0] !== 0) return requestOf(wanted);
+    // A state grows by no more than its delta has: nobody may claim memory that was not sent.
+    const stateBytes = this.#reader.stateByteLength;
+    if (stateBytes > this.#common.state.byteLength + bytes.length)
+      throw new ExchangeRefusal(`A state of ${stateBytes} bytes from a staging of ${bytes.length}`);
+    this.#state = this.#reader.deviceState();
+    this.#guest.checkState(this.#state);
+    return undefined;
+  }
+
+  /** Checks one section after the other, and does `action` while the reader has it. */
+  #eachSection(action: () => void): void {
     let at = 0;
-    while (at + ITEM_BYTES <= bytes.length) {
-      const itemForm = view.getUint32(at, true);
-      const length = view.getUint32(at + 8, true);
-      at += ITEM_BYTES;
-      if (length > bytes.length - at) break;
-      if (itemForm === form.state || itemForm === form.stateDelta) {
-        if (at + length !== bytes.length) break;
-        return this.#takeState(bytes.subarray(at), itemForm);
-      }
-      this.#takePage(view.getUint32(at - 8, true), itemForm, at, length, union);
-      at += length;
-    }
-    throw new ExchangeRefusal(`The staging of ${bytes.length} bytes makes no sense at byte ${at}`);
-  }
-
-  #takeState(bytes: Uint8Array, itemForm: number): boolean {
-    const state = itemForm === form.state ? bytes : this.#base.apply(bytes);
-    if (state === undefined) return false;
-    this.#guest.checkState(state);
-    this.#state = state;
-    return true;
-  }
-
-  #takePage(page: number, itemForm: number, at: number, length: number, union: Uint32Array): void {
-    const zero = itemForm === form.zeroPage;
-    if ((!zero && itemForm !== form.wholePage) || length !== (zero ? 0 : this.#guest.pageBytes))
-      throw new ExchangeRefusal(`Page ${page} was staged in form ${itemForm} with ${length} bytes`);
-    const before = this.pageCount === 0 ? -1 : (this.pages[this.pageCount - 1] ?? 0);
-    if (page <= before || page >= union.length * 32 || !hasBit(union, page))
-      throw new ExchangeRefusal(`Page ${page} was staged behind page ${before}, and is not in the union`);
-    if (this.pages.length === this.pageCount) this.#grow();
-    this.pages[this.pageCount] = page;
-    this.#offsets[this.pageCount++] = zero ? 0 : at;
-  }
-
-  #grow(): void {
-    const size = grown(this.pages.length, this.pageCount + 64);
-    const pages = new Uint32Array(size);
-    const offsets = new Uint32Array(size);
-    pages.set(this.pages);
-    offsets.set(this.#offsets);
-    this.pages = pages;
-    this.#offsets = offsets;
+    let page = 0;
+    do {
+      const asked = this.#asked.subarray(page, page + SECTION_PAGES);
+      page += asked.length;
+      const section = this.#bytes.subarray(at);
+      this.#reader.check(section, this.#numbers, asked, asked.length, this.#stateBytesMax);
+      at += this.#reader.byteLength;
+      action();
+    } while (page < this.#asked.length);
+    if (at !== this.#bytes.length)
+      throw new ExchangeRefusal(`The staging of ${this.#bytes.length} bytes goes on behind byte ${at}`);
   }
 
   /** Irrevocable, and may be done again from its beginning. */
   apply(): void {
     const guest = this.#guest;
-    for (let position = 0; position < this.pageCount; position++) {
-      const offset = this.#offsets[position] ?? 0;
-      const page = this.pages[position] ?? 0;
-      if (offset === 0) guest.writePage(page, this.#zeros, 0);
-      else guest.writePage(page, this.#bytes, offset);
-    }
-    guest.invalidate(this.pages, this.pageCount);
+    // The reader holds one section at a time; a second check of the same bytes finds the same.
+    this.#eachSection(() => this.#reader.apply(this.#state));
+    guest.invalidate(this.#asked, this.#asked.length);
     guest.loadState(this.#state);
   }
 
-  /** This guest was proven equal: both sides have this state. */
-  keepState(): void {
-    this.#base.keep(this.#state);
+  /** This guest was proven equal: both sides have these pages and this state. */
+  keep(tree: MerkleTree): void {
+    this.#common.keep(tree, this.#asked, this.#asked.length, this.#state);
   }
 }
+
+function requestOf(wanted: Uint32Array): Uint8Array {
+  const request = new Uint8Array(4 * wanted.length);
+  const view = new DataView(request.buffer);
+  for (let at = 0; at < wanted.length; at++) view.setUint32(4 * at, wanted[at] ?? 0, true);
+  return request;
+}
+
+const NOTHING = new Uint8Array(0);
