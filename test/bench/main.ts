@@ -15,13 +15,14 @@ import type { Bench } from './bench.ts';
 import { boot } from './boot.bench.ts';
 import { keepInDocs } from './docs.ts';
 import { merkle } from './merkle.bench.ts';
+import { falcon } from './falcon/falcon.bench.ts';
 import { currentCommit, describeMachine, describeVersions } from './machine.ts';
 import { vm } from './vm/vm.bench.ts';
 import { renderPlots } from './plot.ts';
 import { qemu } from './qemu/qemu.bench.ts';
 import { failuresOf, makeReport, renderReport } from './report.ts';
 
-const benches: readonly Bench[] = [boot, merkle, qemu, vm];
+const benches: readonly Bench[] = [boot, falcon, merkle, qemu, vm];
 
 async function main(words: readonly string[]): Promise<number> {
   const parsed = parseArguments(

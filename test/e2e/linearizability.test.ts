@@ -7,7 +7,7 @@ import { NetworkNamespace } from '../framework/network-namespace.ts';
 import type { RegisterReport } from '../framework/register-load.ts';
 import { leaderOf, signalReplica, TestVm } from '../framework/test-vm.ts';
 
-const faults: readonly NodeJS.Signals[] = ['SIGSTOP', 'SIGKILL'];
+const faults: readonly NodeJS.Signals[] = ['SIGSTOP', 'SIGKILL', 'SIGSTOP', 'SIGKILL'];
 const whyImpossible = NetworkNamespace.whyImpossible();
 
 it.skipIf(whyImpossible !== undefined)(
@@ -27,8 +27,7 @@ it.skipIf(whyImpossible !== undefined)(
         const before = await vm.status();
         signalReplica(leaderOf(before), signal);
         await vm.until((status) => status.leader !== null && status.leader !== before.leader);
-        if (signal !== 'SIGSTOP') continue;
-        signalReplica(leaderOf(before), 'SIGCONT');
+        if (signal === 'SIGSTOP') signalReplica(leaderOf(before), 'SIGCONT');
         await vm.until((status) => status.protection === 'PROTECTED');
       }
       const { errors, histories } = await load.stop();

@@ -41,11 +41,12 @@ export function wrkFiguresIn(text: string): Figures {
   };
 }
 
-/** `sysbench run` with `--percentile=99 --histogram=on`; the median is that of the histogram. */
+/** `sysbench run` with `--percentile=99 --histogram=on`; the median is that of the histogram. Errors that
+ * `run` was not told to ignore have ended it. */
 export function sysbenchFiguresIn(text: string): Figures {
   const count = (pattern: RegExp): number => figure(pattern.exec(text)?.[1], text);
-  const errors = count(/ignored errors:\s+(\d+)/) + count(/reconnects:\s+(\d+)/);
-  if (errors > 0) throw new Error(`sysbench: ${errors} ignored errors and reconnections`);
+  const reconnects = count(/reconnects:\s+(\d+)/);
+  if (reconnects > 0) throw new Error(`sysbench: ${reconnects} reconnections`);
   return {
     rate: count(/transactions:\s+\d+\s+\(([\d.]+) per sec/),
     p50Ms: medianOfHistogram(text),

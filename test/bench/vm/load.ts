@@ -26,7 +26,12 @@ export interface Load {
 
 /** redis-benchmark counts requests, not seconds: as many as a bare guest answers in the time. */
 const redisRequestsPerSecond = 5000;
-const sysbenchTable = ['--tables=1', '--table-size=500'];
+const sysbenchTable = [
+  '--tables=1',
+  '--table-size=2000',
+  '--rand-type=uniform',
+  '--mysql-ignore-errors=1213',
+];
 
 const nothing = (): Promise<void> => Promise.resolve();
 
@@ -80,7 +85,7 @@ export const loads: readonly Load[] = [
   {
     image: 'mariadb',
     unit: 'transactions/s',
-    describe: 'sysbench oltp_read_write, 500 rows, 4 threads',
+    describe: 'sysbench oltp_read_write, 2,000 rows, 4 threads',
     prepare: async (target) => {
       await target.namespace.run('sysbench', [...sysbenchWords(target), 'prepare']);
     },
