@@ -20,8 +20,8 @@ class Died extends Error {}
 /** Two replicas and a wire that may do its worst. */
 class Pair {
   readonly registry: MomentRegistry = [];
-  readonly leaderGuest = new RoundGuest(PAGES, this.registry);
-  readonly backupGuest = new RoundGuest(PAGES, this.registry);
+  readonly leaderGuest: RoundGuest;
+  readonly backupGuest: RoundGuest;
   readonly prng: Prng;
   leader: RoundExchange;
   backup: RoundExchange;
@@ -37,7 +37,9 @@ class Pair {
   session = 1;
   settings: Partial<ExchangeSettings> = {};
 
-  constructor(seed: number, settings: Partial<ExchangeSettings> = {}) {
+  constructor(seed: number, settings: Partial<ExchangeSettings> = {}, pages = PAGES) {
+    this.leaderGuest = new RoundGuest(pages, this.registry);
+    this.backupGuest = new RoundGuest(pages, this.registry);
     this.prng = new Prng(seed);
     this.settings = settings;
     this.leader = this.#exchange(this.leaderGuest, 77);
@@ -447,6 +449,18 @@ describe('what cannot be', () => {
       text: expect.stringContaining('both replicas must run the same machine') as string,
     });
     expect(pair.backupGuest.memory).toEqual(before);
+  });
+
+  it('ships more pages than one section of the staging holds, whatever is lost and delayed', () => {
+    const pages = 2500;
+    const pair = new Pair(31, { partBytes: 4096, stagingBytesMax: 1 << 22 }, pages);
+    for (let at = 0; at < pair.leaderGuest.memory.length; at++)
+      pair.leaderGuest.memory[at] = pair.prng.between(0, 255);
+    pair.begin('adopt', 1);
+    pair.settle(true);
+    expect(pair.leaderOutcome).toMatchObject({ type: 'equal', report: { divergentPages: pages } });
+    expect(pair.differing).toEqual([]);
+    expect(pair.backup.set.valid).toBe(true);
   });
 
   it('a staging that is too large for the backup is refused by name, and the old state stands', () => {
