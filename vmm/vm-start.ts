@@ -24,6 +24,7 @@ import {
   replicaFiles,
   stoppingFile,
   vmNamePattern,
+  vmOff,
   vmPlanFile,
   type GuestPlan,
   type TransportName,
@@ -107,7 +108,7 @@ export function vmHasEnded(name: string): boolean {
 
 /**
  * Boots a VM that has ended afresh, from what it was made of. What was in its guest's memory is lost; records that its
- * logs hold only with `discardLog`: LogLeftError otherwise.
+ * logs hold only with `discardLog`, unless the guest has ended itself: LogLeftError otherwise.
  */
 export async function restartVm(
   name: string,
@@ -117,7 +118,8 @@ export async function restartVm(
   signal?: AbortSignal,
 ): Promise<VmStatus> {
   const plan = readVmPlan(name);
-  const found = discardLog ? [] : leftLogs(plan);
+  // A guest that has ended itself has ended in its log, too: nothing there could be gone on with.
+  const found = discardLog || vmOff(name) !== undefined ? [] : leftLogs(plan);
   if (found.length > 0) throw new LogLeftError(name, found);
   refuseMachine(name, plan.guest.memoryBytes);
   const qemu = await requireQemu();
