@@ -193,7 +193,7 @@ function settingsOf(quick: boolean, sizes: Sizes): Settings {
     runs: sizes.runs,
     images: sizes.images,
     bareVm: 'machine pc, one vCPU under TCG, free-running, 256 MiB unless the image needs more',
-    protectedVm: `${systemImage} on three replicas of this machine, machine pc, lockstep, shm, memory durability, 256 MiB`,
+    protectedVm: `${systemImage} on three replicas of this machine, machine pc, lockstep, shm, disk durability, 256 MiB`,
     warm: 'packages, QEMU and images are there; begins with the command and ends when it says PROTECTED',
     cold: "npm packages, addon, QEMU and image are made anew; Debian's packages are there",
     redis: `redis-benchmark, ${sizes.redisRequests} requests on ${sizes.redisConnections} connections, on the guest's own host; the headline is SET`,
