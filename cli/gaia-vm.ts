@@ -5,6 +5,7 @@
  */
 import yargs, { type Argv } from 'yargs';
 import { gaiaVersion, StartTimeoutError, VmTimeoutError } from '../vmm/index.ts';
+import { agentCommand } from './commands/agent.ts';
 import { checkCommand } from './commands/check.ts';
 import { drillCommand } from './commands/drill.ts';
 import { failoverCommand } from './commands/failover.ts';
@@ -34,6 +35,7 @@ function commands(): Argv {
     .command(failoverCommand)
     .command(drillCommand)
     .command(stopCommand)
+    .command(agentCommand)
     .command(checkCommand)
     .command(imageCommand)
     .command(qemuCommand)

@@ -45,7 +45,8 @@ function replicaTable({ replicas, leader }: VmStatus): string {
 }
 
 function replicaRow({ name, agentRuns, status, ageMs }: ReplicaStatus, leader: string | null): string[] {
-  if (status === undefined) return [` ${name}`, '?', agentRuns ? 'unreachable' : 'ended', '?', '?', '?'];
+  if (status === undefined)
+    return [` ${name}`, '?', agentRuns === false ? 'ended' : 'unreachable', '?', '?', '?'];
   return [
     `${name === leader ? '*' : ' '}${name}`,
     status.role,

@@ -9,15 +9,16 @@ import { processRuns, readPid } from './io/process.ts';
 import { projectFolder } from './io/project-folder.ts';
 import { replicaFiles } from './vm-plan.ts';
 
-/** What an agent's command line holds. */
-export const agentMark = 'agent-main.js';
+const entryName = 'agent-main.js';
+/** What an agent's command line holds: one of its own, or that of `gaia-vm agent`. */
+export const agentMark = /agent-main\.js |gaia-vm(\.js)? agent /;
 
 export function startAgent(vm: string, replica: string): void {
   const files = replicaFiles(vm, replica);
   mkdirSync(files.runFolder, { recursive: true, mode: 0o700 });
   mkdirSync(files.stateFolder, { recursive: true, mode: 0o700 });
   const log = openSync(files.agentLogFile, 'a', 0o600);
-  const entry = join(projectFolder(), 'dist/vmm', agentMark);
+  const entry = join(projectFolder(), 'dist/vmm', entryName);
   const child = spawn(process.execPath, [entry, vm, replica], {
     detached: true,
     stdio: ['ignore', log, log],

@@ -10,6 +10,7 @@ import type { AgentStatus, Failover } from './agent-status.ts';
 import { GaiaError } from './core/errors.ts';
 import type { ReplicaId } from './core/ids.ts';
 import type { EngineCommand, EngineEvent, EngineReport, EngineStart } from './engine-protocol.ts';
+import type { Question } from './io/transport/control-line.ts';
 import type { PeerCard } from './io/transport/transport.ts';
 import { joinBridge } from './io/bridge.ts';
 import { ControlServer, PlainText } from './io/control-api.ts';
@@ -18,11 +19,31 @@ import { FabricMeeting } from './fabric-meeting.ts';
 import { EventLog, type AgentEvent } from './event-log.ts';
 import { metricsContentType, metricsText } from './metrics.ts';
 import { PeerMeeting, type Invitation } from './peer-meeting.ts';
+import type { PeerStates } from './peer-states.ts';
+import { factsRefusal } from './shared-facts.ts';
 import { endOrphan, QemuKeeper } from './qemu-keeper.ts';
 import { Revival } from './revival.ts';
 import { offFile, replicaFiles, vmIsStopping, type ReplicaPlan, type VmPlan } from './vm-plan.ts';
 
 const offDelayMs = 1000;
+/** The answer to whoever stops the VM leaves first. */
+const stopDelayMs = 100;
+
+class AgentRunsError extends GaiaError {
+  constructor(vm: string, replica: string, pid: number) {
+    super(
+      'GAIA_AGENT_RUNS',
+      `Replica ${replica} of VM ${vm} runs already, as process ${pid}: end that one first`,
+    );
+  }
+}
+
+/** Of an agent that is the only one of its VM on this host. */
+export interface HostFace {
+  readonly states: PeerStates;
+  /** Hears each line of the agent's log. */
+  log(line: string): void;
+}
 
 type Answer = Extract<EngineReport, { readonly request: number }>;
 
@@ -36,16 +57,19 @@ export class Agent {
   /** On one machine by the agents' sockets, over a fabric by control connections. */
   readonly #meeting: PeerMeeting | FabricMeeting;
   readonly #revival: Revival;
+  readonly #host: HostFace | undefined;
   readonly #closed: Promise<void>;
   #resolveClosed: () => void = () => undefined;
   #worker: Worker | undefined;
   #qemu: QemuKeeper | undefined;
   #requestNumber = 0;
   #wakeFd = -1;
+  #vmEnds = false;
 
-  constructor(plan: VmPlan, replica: ReplicaPlan) {
+  constructor(plan: VmPlan, replica: ReplicaPlan, host?: HostFace) {
     this.#plan = plan;
     this.#replica = replica;
+    this.#host = host;
     this.#files = replicaFiles(plan.name, replica.name);
     this.#events = new EventLog(this.#files.eventsFile);
     const event = (happened: EngineEvent) => this.#event(happened);
@@ -61,36 +85,62 @@ export class Agent {
     });
   }
 
+  /** Another host has ended the whole VM: nothing of it is wanted any more. */
+  get vmEnds(): boolean {
+    return this.#vmEnds;
+  }
+
   /** Runs until it is told to stop; at once to its end where another agent of this replica runs. */
   async run(): Promise<void> {
     mkdirSync(this.#files.runFolder, { recursive: true, mode: 0o700 });
     mkdirSync(this.#files.logFolder, { recursive: true, mode: 0o700 });
     const lock = takeLock(this.#files.lockFile);
     if ('holderPid' in lock) {
+      if (this.#host !== undefined)
+        throw new AgentRunsError(this.#plan.name, this.#replica.name, lock.holderPid);
       this.#log(`ends at once: the agent with pid ${lock.holderPid} runs already`);
       return;
     }
     writeFileSync(this.#files.agentPidFile, `${process.pid}\n`, { mode: 0o600 });
     // Looked at after the pid is there to be found: who stops the VM sees one of the two.
-    if (!vmIsStopping(this.#plan.name)) await this.#runLocked();
+    if (!vmIsStopping(this.#plan.name)) {
+      this.#beginAnew();
+      await this.#runLocked();
+    }
     rmSync(this.#files.runFolder, { recursive: true, force: true });
     lock.release();
+  }
+
+  /** Until all hosts have met, nothing was promised: this process is as good as the replica's first. */
+  #beginAnew(): void {
+    if (this.#host === undefined || this.#host.states.begun) return;
+    rmSync(this.#files.logFolder, { recursive: true, force: true });
+    mkdirSync(this.#files.logFolder, { mode: 0o700 });
   }
 
   async #runLocked(): Promise<void> {
     if (await endOrphan(this.#plan.name, this.#replica.name))
       this.#log('ended the QEMU that an earlier agent left');
     const tapFd = this.#replica.executes ? await this.#openTap() : -1;
-    const { id } = this.#replica;
-    await this.#startEngine({ plan: this.#plan, self: id, process: this.#process, tapFd });
+    await this.#startEngine({ plan: this.#plan, self: this.#replica.id, process: this.#process, tapFd });
     const api = this.#control();
-    await api.listen();
-    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => this.#stop());
-    if (tapFd >= 0) this.#startQemu(tapFd);
+    try {
+      await api.listen();
+      for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => this.#stop());
+      await this.#beginMeeting();
+      if (tapFd >= 0) this.#startQemu(tapFd);
+      await this.#closed;
+    } catch (error) {
+      await this.#worker?.terminate();
+      throw error;
+    } finally {
+      api.close();
+    }
+  }
+
+  async #beginMeeting(): Promise<void> {
     if (this.#meeting instanceof FabricMeeting) await this.#meeting.open();
-    else for (const peer of this.#plan.replicas) if (peer.id !== id) this.#meet(peer);
-    await this.#closed;
-    api.close();
+    else for (const peer of this.#plan.replicas) if (peer.id !== this.#replica.id) this.#meet(peer);
   }
 
   #control(): ControlServer {
@@ -245,7 +295,7 @@ export class Agent {
   }
 
   #meetOverFabric(): FabricMeeting {
-    return new FabricMeeting(this.#plan, this.#replica, {
+    return new FabricMeeting(this.#plan, this.#replica, this.#host?.states, {
       invite: (peer, session) => this.#card(peer, session),
       connect: (peer, session, card) => this.#connect(peer, { process: session, card }),
       lost: ({ id }) => {
@@ -254,7 +304,36 @@ export class Agent {
       refused: ({ code, message }) => {
         this.#event({ name: 'peer-refused', text: message, data: { code } });
       },
+      answer: (question) => this.#answer(question),
     });
+  }
+
+  /** What a gaia-vm on another host asks over the control connection. */
+  async #answer({ vm, ask, words }: Question): Promise<unknown> {
+    const { name, hosts, clusterId, guest } = this.#plan;
+    if (vm !== name || hosts === undefined)
+      throw new GaiaError('GAIA_PEER_VM', `A replica of VM ${name} runs here, not of ${vm}`);
+    switch (ask) {
+      case 'status':
+        return this.#status();
+      case 'events':
+        return this.#events.events;
+      case 'hand over':
+        return this.#handOver(new URLSearchParams(words));
+      case 'origin': {
+        const own = { name: this.#replica.name, facts: hosts.shared };
+        const refusal = factsRefusal(own, { name: words['replica'] ?? '?', facts: words });
+        if (refusal !== undefined) throw new GaiaError(refusal.code, refusal.text);
+        return { clusterId, rtcBase: guest.rtcBase };
+      }
+      case 'stop':
+        this.#event({ name: 'vm-stopped', text: `The VM is ended from another host`, data: {} });
+        this.#vmEnds = true;
+        setTimeout(() => this.#stop(), stopDelayMs);
+        return {};
+      default:
+        throw new GaiaError('GAIA_PEER_QUESTION', `Replica ${this.#replica.name} does not know "${ask}"`);
+    }
   }
 
   async #handOver(query: URLSearchParams): Promise<{ readonly refusal: string | null }> {
@@ -306,6 +385,7 @@ export class Agent {
 
   #log(text: string): void {
     appendFileSync(this.#files.agentLogFile, `${new Date().toISOString()} ${text}\n`);
+    this.#host?.log(text);
   }
 }
 

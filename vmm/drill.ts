@@ -46,6 +46,11 @@ export async function drillVm(
   if (before.port === null)
     throw new GaiaError('GAIA_DRILL_PORT', `VM ${name} names no port of a service that could be watched`);
   const target = targetOf(before, kill);
+  if (target.host !== null)
+    throw new GaiaError(
+      'GAIA_DRILL_HOST',
+      `The ${kill} of VM ${name} is ${target.name} on host ${target.host}: run the drill there`,
+    );
   const pids = [target.status?.agentPid, target.status?.qemuPid].filter(
     (pid): pid is number => typeof pid === 'number',
   );

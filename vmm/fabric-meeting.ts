@@ -5,8 +5,11 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { ReplicaId } from './core/ids.ts';
+import type { Question, Refusal } from './io/transport/control-line.ts';
 import { PeerMeeting, type PeerAddress } from './io/transport/meeting.ts';
 import { TransportError, type PeerCard } from './io/transport/transport.ts';
+import type { PeerStates } from './peer-states.ts';
+import { factsRefusal } from './shared-facts.ts';
 import type { ReplicaPlan, VmPlan } from './vm-plan.ts';
 
 export interface FabricMeetingFace {
@@ -16,23 +19,36 @@ export interface FabricMeetingFace {
   /** The engine is to give the session up, if it has not yet. */
   lost(peer: ReplicaPlan): void;
   refused(error: TransportError): void;
+  /** What another host asks. */
+  answer(question: Question): Promise<unknown>;
 }
 
 export class FabricMeeting {
   readonly #plan: VmPlan;
+  readonly #self: ReplicaPlan;
   readonly #face: FabricMeetingFace;
+  /** Only where the replicas are on separate hosts. */
+  readonly #states: PeerStates | undefined;
+  readonly #met = new Set<ReplicaId>();
   readonly #sessions = new Map<ReplicaId, string>();
   readonly #meeting: PeerMeeting;
 
-  constructor(plan: VmPlan, self: ReplicaPlan, face: FabricMeetingFace) {
+  constructor(plan: VmPlan, self: ReplicaPlan, states: PeerStates | undefined, face: FabricMeetingFace) {
     this.#plan = plan;
+    this.#self = self;
+    this.#states = states;
     this.#face = face;
     const addresses = new Map<ReplicaId, PeerAddress>();
     for (const { id, peerAddress } of plan.replicas) {
       if (peerAddress !== undefined) addresses.set(id, peerAddress);
     }
     this.#meeting = new PeerMeeting(
-      { clusterId: plan.clusterId, self: self.id, addresses },
+      {
+        clusterId: plan.clusterId,
+        self: self.id,
+        addresses,
+        about: { ...plan.hosts?.shared, ...(states === undefined ? {} : { state: states.self }) },
+      },
       {
         invite: (peer) => this.#invite(this.#peer(peer)),
         connect: (peer, card) => {
@@ -44,6 +60,8 @@ export class FabricMeeting {
         refused: (error) => {
           this.#face.refused(error);
         },
+        judge: (peer, about) => this.#judge(this.#peer(peer), about),
+        answer: (question) => this.#face.answer(question),
       },
     );
   }
@@ -68,6 +86,20 @@ export class FabricMeeting {
     return peer;
   }
 
+  /** Whether a peer on another host is made of the same, and has kept what it promised. */
+  #judge(peer: ReplicaPlan, about: Readonly<Record<string, string>>): Refusal | undefined {
+    const { hosts, name } = this.#plan;
+    if (hosts === undefined || this.#states === undefined) return undefined;
+    const own = { name: this.#self.name, facts: hosts.shared };
+    const refusal = factsRefusal(own, { name: peer.name, facts: about });
+    if (refusal !== undefined) return refusal;
+    if (this.#states.note(peer.name, about['state'] ?? '')) return undefined;
+    return {
+      code: 'GAIA_PEER_STATE',
+      text: `Replica ${peer.name} has not the state that replica ${this.#self.name} knows it by, and could break what it promised: put its state folder back; or end VM ${name} on all hosts ("gaia-vm stop ${name}") and start it afresh`,
+    };
+  }
+
   async #invite(peer: ReplicaPlan): Promise<PeerCard> {
     const session = randomUUID();
     const card = await this.#face.invite(peer, session);
@@ -78,6 +110,9 @@ export class FabricMeeting {
 
   #connect(peer: ReplicaPlan, card: PeerCard): void {
     const session = this.#sessions.get(peer.id) ?? '';
+    this.#met.add(peer.id);
+    // From here on the engine may begin, and with it this replica's part in the log.
+    if (this.#met.size === this.#plan.replicas.length - 1) this.#states?.begin();
     this.#face
       .connect(peer, session, card)
       .then((connected) => {

@@ -10,6 +10,8 @@ export { buildQemu, expectedBuildId, type BuildProgress } from './io/qemu/build.
 export { installedBuilds, requireQemu, type InstalledQemu } from './io/qemu/installed.ts';
 export { configureFlags } from './io/qemu/recipe.ts';
 export { drillVm, type DrillReport, type DrillTarget } from './drill.ts';
+export { runHostedReplica } from './hosted-replica.ts';
+export type { HostOptions, ReplicaPlace } from './host-options.ts';
 export { logSources, readLogs, type LogLine, type LogSource } from './vm-logs.ts';
 export { failOver, stopVm, vmEvents, vmNames } from './vm-manager.ts';
 export {

@@ -6,7 +6,7 @@
 import { agentRuns, startAgent } from './agent-process.ts';
 import { Backoff, type BackoffTimes } from './core/backoff.ts';
 import type { EngineEvent } from './engine-protocol.ts';
-import { vmIsStopping, vmOff, type ReplicaPlan, type VmPlan } from './vm-plan.ts';
+import { isLocal, vmIsStopping, vmOff, type ReplicaPlan, type VmPlan } from './vm-plan.ts';
 
 /** The first wait lets a takeover pass, which a starting process would slow down on a small machine. */
 const times: BackoffTimes = { firstMs: 500, maxMs: 30_000, soundAfterMs: 60_000 };
@@ -58,6 +58,8 @@ export class Revival {
 
   peerGone(peer: ReplicaPlan): void {
     this.#missingSince.set(peer.id, new Date().toISOString());
+    // On another host, a service manager starts it again.
+    if (!isLocal(this.#plan, peer.name)) return;
     this.#schedule(peer, this.#backoff(peer).waitMs(performance.now()));
   }
 

@@ -1,7 +1,8 @@
 /** What the parts of a VM wrote to their files. */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { GaiaError } from './core/errors.ts';
-import { readVmPlan, replicaFiles } from './vm-plan.ts';
+import { addressOf } from './remote-replicas.ts';
+import { isLocal, localReplicas, readVmPlan, replicaFiles } from './vm-plan.ts';
 
 /** The newest part of a file that is read at most. */
 const bytesMax = 1 << 20;
@@ -27,15 +28,22 @@ export function readLogs(
   from: ReadonlyMap<string, number> = new Map(),
 ): LogsRead {
   const { vm, replica, source } = wanted;
-  const names = readVmPlan(vm).replicas.map(({ name }) => name);
+  const plan = readVmPlan(vm);
+  const names = plan.replicas.map(({ name }) => name);
   if (replica !== undefined && !names.includes(replica))
     throw new GaiaError(
       'GAIA_REPLICA_UNKNOWN',
       `VM ${vm} has no replica "${replica}": see "gaia-vm status ${vm}"`,
     );
+  if (replica !== undefined && !isLocal(plan, replica))
+    throw new GaiaError(
+      'GAIA_LOGS_ELSEWHERE',
+      `Replica ${replica} of VM ${vm} runs on another host (${addressOf(plan, replica).host}): its logs are there`,
+    );
+  const here = localReplicas(plan).map(({ name }) => name);
   const lines: LogLine[] = [];
   const positions = new Map<string, number>();
-  for (const name of replica === undefined ? names : [replica]) {
+  for (const name of replica === undefined ? here : [replica]) {
     const files = replicaFiles(vm, name);
     const file = { agent: files.agentLogFile, qemu: files.qemuLogFile, serial: files.serialFile }[source];
     const read = readWholeLines(file, from.get(name) ?? 0);

@@ -13,13 +13,25 @@ import { controlRequest } from './io/control-api.ts';
 import { folders } from './io/folders.ts';
 import { endProcess, readPid } from './io/process.ts';
 import { selfCommand } from './io/project-folder.ts';
-import { qemuMark, readVmPlan, replicaFiles, stoppingFile, vmPlanFile, type VmPlan } from './vm-plan.ts';
+import { askReplica, stopElsewhere } from './remote-replicas.ts';
+import {
+  isLocal,
+  localReplicas,
+  qemuMark,
+  readVmPlan,
+  replicaFiles,
+  stoppingFile,
+  vmPlanFile,
+  type VmPlan,
+} from './vm-plan.ts';
 import { vmStatus, type VmStatus } from './vm-status.ts';
 import { VmTimeoutError } from './vm-wait.ts';
 
 const controlTimeoutMs = 1000;
 const stopTimeoutMs = 5000;
 const pollMs = 20;
+/** What agents make in a replica's state folder. */
+const stateEntries = ['log', 'events.ndjson', 'events.ndjson.1', 'agent.lock', 'peers.json'] as const;
 
 /** As `replica` saw them, or as the leader did when none is named. */
 export async function vmEvents(name: string, replica?: string): Promise<readonly AgentEvent[]> {
@@ -29,11 +41,13 @@ export async function vmEvents(name: string, replica?: string): Promise<readonly
       throw new GaiaError('GAIA_NO_LEADER', `VM ${name} has no leader (${reason}): name a --replica`);
     return vmEvents(name, leader);
   }
-  if (!readVmPlan(name).replicas.some((candidate) => candidate.name === replica))
+  const plan = readVmPlan(name);
+  if (!plan.replicas.some((candidate) => candidate.name === replica))
     throw new GaiaError(
       'GAIA_REPLICA_UNKNOWN',
       `VM ${name} has no replica "${replica}": see "gaia-vm status ${name}"`,
     );
+  if (!isLocal(plan, replica)) return (await askReplica(plan, replica, 'events')) as AgentEvent[];
   const { agentSocket, eventsFile } = replicaFiles(name, replica);
   try {
     return (await controlRequest(agentSocket, 'GET', '/v1/events', controlTimeoutMs)) as AgentEvent[];
@@ -50,11 +64,24 @@ export function vmNames(): string[] {
   return readdirSync(state).filter((name) => existsSync(vmPlanFile(name)));
 }
 
-/** Ends the VM and removes all that it made. */
-export async function stopVm(name: string): Promise<void> {
-  await endProcesses(readVmPlan(name));
-  rmSync(vmPlanFile(name)); // First, since without it the VM is none.
+/** Ends the VM, on all of its hosts, and removes all that it made; `onlyHere`: on this host, for good. */
+export async function stopVm(name: string, onlyHere = false): Promise<void> {
+  const plan = readVmPlan(name);
+  if (!onlyHere) await stopElsewhere(plan);
+  await endProcesses(plan);
+  removeVm(plan);
+}
+
+/** Removes what is left of a VM of which nothing runs here. */
+export function removeVm({ name, hosts }: VmPlan): void {
+  rmSync(vmPlanFile(name), { force: true }); // First, since without it the VM is none.
+  if (hosts !== undefined) emptyStateFolder(replicaFiles(name, hosts.local).stateFolder);
   removeFolder(join(folders().state, name));
+}
+
+/** It may be a link to a folder that an operator made: only what is ours goes. */
+function emptyStateFolder(folder: string): void {
+  for (const entry of stateEntries) rmSync(join(folder, entry), { recursive: true, force: true });
 }
 
 /** Ends whatever runs of the VM, and takes its network down; what it is made of stays. */
@@ -66,8 +93,8 @@ export async function endProcesses(plan: VmPlan): Promise<void> {
     // A full disk is a reason to stop a VM, too; without the mark an agent may be started again, and is ended below.
     if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error;
   }
-  await Promise.all(plan.replicas.map((replica) => stopReplica(name, replica.name)));
-  await Bridge.named(plan.network.bridge).remove();
+  await Promise.all(localReplicas(plan).map((replica) => stopReplica(name, replica.name)));
+  if (plan.network.joined !== true) await Bridge.named(plan.network.bridge).remove();
   rmSync(join(folders().run, name), { recursive: true, force: true });
 }
 
@@ -113,13 +140,7 @@ export async function failOver(
   const before = await vmStatus(name);
   const { from, target } = handover(plan, before, to);
   const id = plan.replicas.find((replica) => replica.name === target)?.id ?? -1;
-  const { agentSocket } = replicaFiles(name, from);
-  const { refusal } = (await controlRequest(
-    agentSocket,
-    'POST',
-    `/v1/hand-over?to=${id}`,
-    controlTimeoutMs,
-  )) as { readonly refusal: string | null };
+  const { refusal } = (await askHandOver(plan, from, id)) as { readonly refusal: string | null };
   if (refusal !== null)
     throw new GaiaError('GAIA_HANDOVER', `${from} does not hand over to ${target} now: ${refusal}`);
   const deadline = performance.now() + timeoutMs;
@@ -135,6 +156,12 @@ export async function failOver(
     if (performance.now() > deadline) throw new VmTimeoutError(status, `led by ${target}`, timeoutMs);
     await delay(pollMs);
   }
+}
+
+function askHandOver(plan: VmPlan, from: string, to: number): Promise<unknown> {
+  if (!isLocal(plan, from)) return askReplica(plan, from, 'hand over', { to: String(to) });
+  const { agentSocket } = replicaFiles(plan.name, from);
+  return controlRequest(agentSocket, 'POST', `/v1/hand-over?to=${to}`, controlTimeoutMs);
 }
 
 /** Who hands over to whom. Throws where that cannot be. */

@@ -1,6 +1,7 @@
 /** What a VM is made of: written once by `gaia-vm start` to vm.json, read by every agent of the VM. */
-import { existsSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { randomBytes } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { GaiaError } from './core/errors.ts';
 import type { ReplicaId } from './core/ids.ts';
 import { folders } from './io/folders.ts';
@@ -42,6 +43,8 @@ interface NetworkPlan {
   readonly hostAddress: string;
   /** Address of the guest, with prefix length. */
   readonly guestAddress: string;
+  /** The bridge was there before the VM and stays: only the tap is ours. `hostAddress` is the guest's gateway then. */
+  readonly joined?: true;
 }
 
 export interface VmPlan {
@@ -59,9 +62,28 @@ export interface VmPlan {
   readonly replicas: readonly ReplicaPlan[];
   readonly guest: GuestPlan;
   readonly network: NetworkPlan;
+  /** Replicas on separate hosts; absent: all of them are on this machine. */
+  readonly hosts?: HostsPlan;
+}
+
+/** What one host knows of a VM whose other replicas are elsewhere. */
+interface HostsPlan {
+  /** Name of the replica that runs here. */
+  readonly local: string;
+  /** What all hosts must have alike, as texts that can be told and compared. */
+  readonly shared: Readonly<Record<string, string>>;
 }
 
 export const vmNamePattern = /^[a-z][a-z0-9-]{0,31}$/;
+
+/** Those whose processes and files are on this machine. */
+export function localReplicas(plan: VmPlan): readonly ReplicaPlan[] {
+  return plan.replicas.filter(({ name }) => isLocal(plan, name));
+}
+
+export function isLocal({ hosts }: VmPlan, replica: string): boolean {
+  return hosts === undefined || hosts.local === replica;
+}
 
 /** What this replica's engine opens. */
 export function transportSettings(plan: VmPlan, self: ReplicaId): TransportSettings {
@@ -83,6 +105,7 @@ export function replicaFiles(vm: string, replica: string) {
     logFolder: join(stateFolder, 'log'),
     eventsFile: join(stateFolder, 'events.ndjson'),
     lockFile: join(stateFolder, 'agent.lock'),
+    peersFile: join(stateFolder, 'peers.json'),
     agentSocket: join(runFolder, 'agent.sock'),
     portSocket: join(runFolder, 'port.sock'),
     agentPidFile: join(runFolder, 'agent.pid'),
@@ -128,6 +151,22 @@ export function vmOff(vm: string): { readonly since: string; readonly how: strin
 /** Nothing of it may be started now. */
 export function vmIsStopping(vm: string): boolean {
   return existsSync(stoppingFile(vm)) || existsSync(offFile(vm)) || !existsSync(vmPlanFile(vm));
+}
+
+/** A decimal number below 2^64 that no other VM has. */
+export function newClusterId(): string {
+  return randomBytes(8).readBigUInt64LE().toString();
+}
+
+/** A power-on clock of a guest. */
+export function secondsOf(date: Date): string {
+  return date.toISOString().slice(0, 19);
+}
+
+export function writeVmPlan(plan: VmPlan): void {
+  const file = vmPlanFile(plan.name);
+  mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
+  writeFileSync(file, `${JSON.stringify(plan, undefined, 2)}\n`, { mode: 0o600 });
 }
 
 export function readVmPlan(vm: string): VmPlan {

@@ -3,11 +3,10 @@
  * then the VM stays, to be looked at.
  */
 import { randomBytes } from 'node:crypto';
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { agentMark, agentRuns, startAgent } from './agent-process.ts';
-import { BrokenEnvironmentError, GaiaError } from './core/errors.ts';
+import { GaiaError } from './core/errors.ts';
 import { toReplicaId } from './core/ids.ts';
 import { Bridge } from './io/bridge.ts';
 import { leftLogs, LogLeftError } from './left-logs.ts';
@@ -16,16 +15,20 @@ import { selfCommand } from './io/project-folder.ts';
 import { vmUid } from './io/qemu/confinement.ts';
 import { requireQemu } from './io/qemu/installed.ts';
 import { freePorts } from './io/free-ports.ts';
+import { refuseMachine } from './machine-refusal.ts';
 import { endProcesses, stopVm } from './vm-manager.ts';
 import {
+  newClusterId,
   offFile,
   qemuMark,
   readVmPlan,
   replicaFiles,
+  secondsOf,
   stoppingFile,
   vmNamePattern,
   vmOff,
   vmPlanFile,
+  writeVmPlan,
   type GuestPlan,
   type TransportName,
   type VmPlan,
@@ -34,15 +37,9 @@ import { vmStatus, type VmStatus } from './vm-status.ts';
 
 const pollMs = 50;
 const qemuStartsMax = 4;
-/** sun_path of a Unix socket, without its final NUL. */
-const socketPathBytesMax = 107;
-/** What agents and QEMUs need beside guest memory: measured 3 x 75 MiB and 2 x 130 MiB, and room to breathe. */
-const overheadBytes = 600 << 20;
 /** All replicas of a VM that is started here are on this machine. */
 const fabricHost = '127.0.0.1';
 const replicaNames = ['alpha', 'beta', 'gamma'] as const;
-/** Both guests' power-on clock: any fixed instant does, so that they are equal. */
-const secondsOf = (date: Date): string => date.toISOString().slice(0, 19);
 
 /** What a guest is started from; see images/. */
 export interface GuestImage {
@@ -83,12 +80,12 @@ export async function startVm(
   signal?: AbortSignal,
 ): Promise<VmStatus> {
   refuseStart(options);
-  refuseMachine(options.name, options.memoryBytes);
+  refuseMachine(options.name, replicaNames, options.memoryBytes, 2);
   const qemu = await requireQemu();
   report('making the bridge');
   const bridge = await Bridge.create();
   try {
-    writePlan(await reachable(makePlan(options, qemu.file, bridge)));
+    writeVmPlan(await reachable(makePlan(options, qemu.file, bridge)));
   } catch (error) {
     rmSync(vmPlanFile(options.name), { force: true });
     await bridge.remove();
@@ -100,7 +97,9 @@ export async function startVm(
 /** A VM that is there, but of which nothing runs: its agents have all ended, or the machine was started anew. */
 export function vmHasEnded(name: string): boolean {
   if (!existsSync(vmPlanFile(name))) return false;
-  return !readVmPlan(name).replicas.some((replica) => {
+  const plan = readVmPlan(name);
+  if (plan.hosts !== undefined) return false;
+  return !plan.replicas.some((replica) => {
     const { qemuPidFile } = replicaFiles(name, replica.name);
     return agentRuns(name, replica.name) || processRuns(readPid(qemuPidFile), qemuMark(name, replica.name));
   });
@@ -121,7 +120,7 @@ export async function restartVm(
   // A guest that has ended itself has ended in its log, too: nothing there could be gone on with.
   const found = discardLog || vmOff(name) !== undefined ? [] : leftLogs(plan);
   if (found.length > 0) throw new LogLeftError(name, found);
-  refuseMachine(name, plan.guest.memoryBytes);
+  refuseMachine(name, replicaNames, plan.guest.memoryBytes, 2);
   const qemu = await requireQemu();
   report('clearing away what is left of it');
   await endProcesses(plan);
@@ -135,16 +134,10 @@ export async function restartVm(
     ...placed(bridge),
     guest: { ...plan.guest, rtcBase: secondsOf(new Date()) },
   };
-  writePlan(await reachable(afresh));
+  writeVmPlan(await reachable(afresh));
   rmSync(offFile(name), { force: true });
   rmSync(stoppingFile(name), { force: true });
   return launch({ name, timeoutMs }, report, signal);
-}
-
-function writePlan(plan: VmPlan): void {
-  const file = vmPlanFile(plan.name);
-  mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
-  writeFileSync(file, `${JSON.stringify(plan, undefined, 2)}\n`, { mode: 0o600 });
 }
 
 async function launch(
@@ -173,6 +166,11 @@ function refuseStart({ name, replicas, image, memoryBytes }: StartOptions): void
       'GAIA_VM_EXISTS',
       `VM ${name} exists already, but nothing of it runs: "${selfCommand()} start ${name}" boots it afresh, without other options; "${selfCommand()} stop ${name}" removes it`,
     );
+  if (existsSync(vmPlanFile(name)) && readVmPlan(name).hosts !== undefined)
+    throw new GaiaError(
+      'GAIA_VM_EXISTS',
+      `VM ${name} has its replicas on separate hosts: "${selfCommand()} agent --config FILE" runs the one of this host`,
+    );
   if (existsSync(vmPlanFile(name)))
     throw new GaiaError(
       'GAIA_VM_EXISTS',
@@ -190,48 +188,6 @@ function refuseStart({ name, replicas, image, memoryBytes }: StartOptions): void
       'GAIA_GUEST_MEMORY',
       `Image ${image.name} needs ${image.memoryBytesMin / 2 ** 20} MiB of memory, not ${memoryBytes / 2 ** 20} MiB`,
     );
-}
-
-/** What every agent would stumble over is said once, before anything is made. */
-function refuseMachine(name: string, memoryBytes: number): void {
-  const neededBytes = 2 * memoryBytes + overheadBytes;
-  const availableBytes = memoryAvailableBytes();
-  if (availableBytes < neededBytes)
-    throw new GaiaError(
-      'GAIA_HOST_MEMORY',
-      `Two guests of ${mebibytes(memoryBytes)} and their agents need ${mebibytes(neededBytes)} of memory, and ${mebibytes(availableBytes)} are available here: give less --memory, or free some`,
-    );
-  try {
-    closeSync(openSync('/dev/net/tun', 'r+'));
-  } catch (error) {
-    throw new BrokenEnvironmentError(
-      'GAIA_TUN',
-      `/dev/net/tun cannot be opened (${(error as NodeJS.ErrnoException).code ?? 'unknown error'}), and guests have no network without it`,
-      `${selfCommand()} check`,
-      { cause: error },
-    );
-  }
-  for (const replica of replicaNames) {
-    const { portSocket } = replicaFiles(name, replica);
-    if (Buffer.byteLength(portSocket) > socketPathBytesMax)
-      throw new GaiaError(
-        'GAIA_SOCKET_PATH',
-        `The socket path ${portSocket} has ${Buffer.byteLength(portSocket)} bytes, and Linux allows ${socketPathBytesMax}: choose a shorter GAIA_ROOT or --name`,
-      );
-  }
-}
-
-function memoryAvailableBytes(): number {
-  const match = /^MemAvailable: *(\d+) kB$/m.exec(readFileSync('/proc/meminfo', 'utf8'));
-  return match === null ? Infinity : Number(match[1]) * 1024;
-}
-
-function mebibytes(bytes: number): string {
-  return `${Math.floor(bytes / 2 ** 20)} MiB`;
-}
-
-function newClusterId(): string {
-  return randomBytes(8).readBigUInt64LE().toString();
 }
 
 /** What of a plan depends on the number that the bridge got. */

@@ -7,14 +7,18 @@ import type { AgentStatus, Failover } from './agent-status.ts';
 import type { Protection } from './engine-protocol.ts';
 import { controlRequest } from './io/control-api.ts';
 import { selfCommand } from './io/project-folder.ts';
-import { readVmPlan, replicaFiles, vmOff, type VmPlan } from './vm-plan.ts';
+import { addressOf, askReplica } from './remote-replicas.ts';
+import { isLocal, readVmPlan, replicaFiles, vmOff, type VmPlan } from './vm-plan.ts';
 
 const answerTimeoutMs = 1000;
 
 /** One replica as an operator sees it; `undefined` status: unreachable, which is not the same as dead. */
 export interface ReplicaStatus {
   readonly name: string;
-  readonly agentRuns: boolean;
+  /** The address of its host; null: this machine. */
+  readonly host: string | null;
+  /** Its process is there; null: it is on another host, and nobody here can tell. */
+  readonly agentRuns: boolean | null;
   readonly status: AgentStatus | undefined;
   /** How long ago it answered, or how long it was waited for. */
   readonly ageMs: number;
@@ -54,18 +58,21 @@ type Health = Pick<VmStatus, 'protection' | 'reason' | 'since' | 'doing' | 'comm
 
 export async function vmStatus(name: string): Promise<VmStatus> {
   const plan = readVmPlan(name);
-  return summarize(plan, await Promise.all(plan.replicas.map((replica) => askReplica(name, replica.name))));
+  return summarize(plan, await Promise.all(plan.replicas.map((replica) => statusOf(plan, replica.name))));
 }
 
-async function askReplica(vm: string, name: string): Promise<ReplicaStatus> {
-  const { agentSocket } = replicaFiles(vm, name);
+async function statusOf(plan: VmPlan, name: string): Promise<ReplicaStatus> {
+  const here = isLocal(plan, name);
+  const { agentSocket } = replicaFiles(plan.name, name);
   const asked = performance.now();
-  const answer = await controlRequest(agentSocket, 'GET', '/v1/status', answerTimeoutMs).catch(
-    () => undefined,
-  );
+  const asking = here
+    ? controlRequest(agentSocket, 'GET', '/v1/status', answerTimeoutMs)
+    : askReplica(plan, name, 'status');
+  const answer = await asking.catch(() => undefined);
   return {
     name,
-    agentRuns: agentRuns(vm, name),
+    host: here ? null : addressOf(plan, name).host,
+    agentRuns: here ? agentRuns(plan.name, name) : null,
     status: answer as AgentStatus | undefined,
     ageMs: performance.now() - asked,
   };
@@ -91,9 +98,10 @@ function summarize(plan: VmPlan, replicas: readonly ReplicaStatus[]): VmStatus {
 }
 
 function newestFailover(plan: VmPlan, answers: readonly AgentStatus[]): VmFailover | null {
+  // By term: the clocks of separate hosts need not agree.
   const newest = answers
     .flatMap(({ failover }): Failover[] => (failover === null ? [] : [failover]))
-    .sort((a, b) => b.time.localeCompare(a.time))[0];
+    .sort((a, b) => b.term - a.term)[0];
   if (newest === undefined) return null;
   const { time, from, to, gapMs } = newest;
   return { time, from: nameOf(plan, from), to: nameOf(plan, to), gapMs };
@@ -126,7 +134,7 @@ function judge(plan: VmPlan, serving: AgentStatus | undefined, replicas: readonl
   const silent = replicas.filter(({ status }) => status === undefined);
   const alone = executing.length < 2;
   const absent = silent.map(
-    (replica) => `${replica.name} ${replica.agentRuns ? 'does not answer' : 'has ended'}`,
+    (replica) => `${replica.name} ${replica.agentRuns === false ? 'has ended' : 'does not answer'}`,
   );
   const reason = [...(alone ? [`${serving.name} executes alone`] : []), ...absent].join(', ');
   return {
@@ -144,7 +152,7 @@ function guestIsOff(plan: VmPlan, { since, how }: { readonly since: string; read
 }
 
 function withoutQuorum(plan: VmPlan, replicas: readonly ReplicaStatus[], up: number): Health {
-  const frozen = replicas.filter(({ status, agentRuns: runs }) => status === undefined && runs);
+  const frozen = replicas.filter(({ status, agentRuns: runs }) => status === undefined && runs !== false);
   const reason = `${up} of ${plan.replicas.length} agents answer, which is no majority: nothing is served`;
   const health = { protection: 'NO-QUORUM', reason, since: null } as const;
   if (up === 0 && frozen.length === 0)
@@ -153,7 +161,11 @@ function withoutQuorum(plan: VmPlan, replicas: readonly ReplicaStatus[], up: num
       doing: null,
       command: `${selfCommand()} start ${plan.name}${plan.durability === 'disk' ? ' --discard-log' : ''}   boots the guest afresh: what was in its memory is lost`,
     };
-  return { ...health, doing: 'waits for a majority; ended agents are started again', command: null };
+  const doing =
+    plan.hosts === undefined
+      ? 'waits for a majority; ended agents are started again'
+      : `waits for ${frozen.map(({ name, host }) => `${name}${host === null ? '' : ` (${host})`}`).join(' or ')}`;
+  return { ...health, doing, command: null };
 }
 
 function withoutExecutor(plan: VmPlan, replicas: readonly ReplicaStatus[]): Health {
@@ -199,6 +211,10 @@ function nextStep(plan: VmPlan, serving: AgentStatus, replicas: readonly Replica
     return `sends its state to ${nameOf(plan, transfer.to)}: ${sent}, ${how}`;
   }
   const [gone] = missing;
+  if (gone !== undefined && !isLocal(plan, nameOf(plan, gone.replica))) {
+    const name = nameOf(plan, gone.replica);
+    return `waits for ${name}: its agent, its host ${addressOf(plan, name).host}, or the way there`;
+  }
   if (gone !== undefined) {
     const attempt = gone.attempts === 0 ? '' : ` (attempt ${gone.attempts})`;
     return `starts ${nameOf(plan, gone.replica)} again${attempt}`;
@@ -209,8 +225,11 @@ function nextStep(plan: VmPlan, serving: AgentStatus, replicas: readonly Replica
   if (without !== undefined) return `${without.name} starts its guest again`;
   const full = replicas.find(({ status }) => status?.state === 'disk full');
   if (full !== undefined) return `${full.name} waits for space on the disk of its log`;
-  const frozen = replicas.find(({ status, agentRuns: runs }) => status === undefined && runs);
-  return frozen === undefined ? null : `waits for ${frozen.name}, whose process is there`;
+  const frozen = replicas.find(({ status, agentRuns: runs }) => status === undefined && runs !== false);
+  if (frozen === undefined) return null;
+  return frozen.host === null
+    ? `waits for ${frozen.name}, whose process is there`
+    : `waits for an answer of ${frozen.name} (${frozen.host})`;
 }
 
 function megabytes(bytes: number): string {

@@ -50,7 +50,9 @@ export async function waitForVm(
 }
 
 function names({ replicas }: VmStatus, pids: readonly number[]): boolean {
-  return replicas.some(({ status }) =>
+  // Numbers of processes mean something on their own host only.
+  const here = replicas.filter(({ host }) => host === null);
+  return here.some(({ status }) =>
     [status?.agentPid, status?.qemuPid].some((pid) => typeof pid === 'number' && pids.includes(pid)),
   );
 }

@@ -1,7 +1,7 @@
 /** `gaia-vm start`: a protected VM from an image. */
 import type { CommandModule } from 'yargs';
-import { buildImage, describeOwnKernel, findImage, type Image } from '../../images/index.ts';
-import { folders, restartVm, selfCommand, startVm, vmHasEnded, type VmStatus } from '../../vmm/index.ts';
+import { restartVm, selfCommand, startVm, vmHasEnded, type VmStatus } from '../../vmm/index.ts';
+import { findGuest } from '../guest.ts';
 import { interruptible } from '../interruption.ts';
 import { printDocument, withOutputOption, type OutputFormat } from '../output.ts';
 import { withProgress } from '../progress.ts';
@@ -26,7 +26,6 @@ interface StartArguments {
 }
 
 const vmNameDefault = 'web1';
-const imageDefault = 'memcached';
 const memoryBytesDefault = 256 << 20;
 
 export const startCommand: CommandModule<object, StartArguments> = {
@@ -91,27 +90,6 @@ async function start(
   const memoryBytes = wanted ?? Math.max(memoryBytesDefault, image.memoryBytesMin);
   const { replicas, durability, transport } = given;
   return startVm({ name, image, replicas, memoryBytes, durability, transport, timeoutMs }, report, signal);
-}
-
-/** The kernel that was given, or the image by its name, built first if it is not there yet. */
-async function findGuest(
-  { image = imageDefault, kernel, initrd, append }: StartArguments,
-  report: (text: string) => void,
-): Promise<Image> {
-  if (kernel !== undefined)
-    return describeOwnKernel({
-      kernel,
-      ...(initrd === undefined ? {} : { initrd }),
-      ...(append === undefined ? {} : { kernelArguments: append.split(' ').filter((word) => word !== '') }),
-    });
-  const cacheFolder = folders().cache;
-  try {
-    return await findImage(image, cacheFolder);
-  } catch (error) {
-    if (!(error instanceof Error && 'code' in error && error.code === 'GAIA_IMAGE_NOT_BUILT')) throw error;
-    report(`building image ${image}`);
-    return buildImage(image, { cacheFolder });
-  }
 }
 
 function hints(status: VmStatus): string {

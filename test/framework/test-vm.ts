@@ -111,7 +111,7 @@ export class TestVm {
   }
 }
 
-interface CommandResult {
+export interface CommandResult {
   readonly exitCode: number;
   readonly stdout: string;
   readonly stderr: string;

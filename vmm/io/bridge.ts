@@ -74,6 +74,18 @@ export class Bridge {
   }
 }
 
+/** Whether this machine has a bridge of that name, ours or not. */
+export async function bridgeExists(name: string): Promise<boolean> {
+  try {
+    // Of an interface that is no bridge it shows nothing.
+    const shown = await runCommand('ip', ['-oneline', 'link', 'show', 'dev', name, 'type', 'bridge']);
+    return shown.trim() !== '';
+  } catch (error) {
+    if (error instanceof CommandFailedError) return false;
+    throw error;
+  }
+}
+
 /** Makes an interface a live port of a bridge, without an address of its own that would talk there. */
 export async function joinBridge(port: string, bridge: string): Promise<void> {
   await runCommand('ip', ['link', 'set', port, 'master', bridge, 'addrgenmode', 'none', 'up']);

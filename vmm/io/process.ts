@@ -24,16 +24,21 @@ function commandLine(pid: number): string | undefined {
   }
 }
 
+/** What the command line of a process holds, and that of no other. */
+type Mark = string | RegExp;
+
 /** Runs, and is what it is taken for: its command line holds `mark`. */
-export function processRuns(pid: number | undefined, mark: string): boolean {
-  return pid !== undefined && commandLine(pid)?.includes(mark) === true;
+export function processRuns(pid: number | undefined, mark: Mark): boolean {
+  const line = pid === undefined ? undefined : commandLine(pid);
+  if (line === undefined) return false;
+  return typeof mark === 'string' ? line.includes(mark) : mark.test(line);
 }
 
 /**
  * Waits for the process to end by itself; after `timeoutMs` kills it, if its command line holds `mark`. True: it
  * was killed.
  */
-export async function endProcess(pid: number | undefined, mark: string, timeoutMs: number): Promise<boolean> {
+export async function endProcess(pid: number | undefined, mark: Mark, timeoutMs: number): Promise<boolean> {
   if (pid === undefined) return false;
   const deadline = performance.now() + timeoutMs;
   const isOurs = () => processRuns(pid, mark);

@@ -5,22 +5,28 @@
 import { NetworkNamespace } from '../network-namespace.ts';
 
 const linkRate = '1gbit';
+const bridge = 'br0';
+const outsideAddress = '10.77.0.254';
 
 export class SeparateHosts {
   readonly #switch: NetworkNamespace;
   readonly #hosts: readonly NetworkNamespace[];
+  readonly #bridged: boolean;
 
-  private constructor(theSwitch: NetworkNamespace, hosts: readonly NetworkNamespace[]) {
+  private constructor(theSwitch: NetworkNamespace, hosts: readonly NetworkNamespace[], bridged: boolean) {
     this.#switch = theSwitch;
     this.#hosts = hosts;
+    this.#bridged = bridged;
   }
 
-  static async create(count: number): Promise<SeparateHosts> {
+  /** `bridged`: each host has its address on a bridge, which guests can join, and somebody outside is on the switch. */
+  static async create(count: number, bridged = false): Promise<SeparateHosts> {
     const theSwitch = await NetworkNamespace.create();
     await theSwitch.run('ip', ['link', 'add', 'switch0', 'type', 'bridge']);
     await theSwitch.run('ip', ['link', 'set', 'switch0', 'up']);
     const hosts: NetworkNamespace[] = [];
-    const all = new SeparateHosts(theSwitch, hosts);
+    const all = new SeparateHosts(theSwitch, hosts, bridged);
+    if (bridged) await theSwitch.run('ip', ['address', 'add', `${outsideAddress}/24`, 'dev', 'switch0']);
     for (let host = 0; host < count; host++) {
       hosts.push(await NetworkNamespace.create());
       await all.#plugIn(host);
@@ -34,7 +40,13 @@ export class SeparateHosts {
     await namespace.run('ip', ['link', 'add', 'eth0', 'type', 'veth', 'peer', 'name', port]);
     await namespace.run('ip', ['link', 'set', port, 'netns', this.#switch.name]);
     await this.#switch.run('ip', ['link', 'set', port, 'master', 'switch0', 'up']);
-    await namespace.run('ip', ['address', 'add', `${this.address(host)}/24`, 'dev', 'eth0']);
+    if (this.#bridged) {
+      await namespace.run('ip', ['link', 'add', bridge, 'type', 'bridge', 'forward_delay', '0']);
+      await namespace.run('ip', ['link', 'set', 'eth0', 'master', bridge]);
+      await namespace.run('ip', ['link', 'set', bridge, 'up']);
+    }
+    const device = this.#bridged ? bridge : 'eth0';
+    await namespace.run('ip', ['address', 'add', `${this.address(host)}/24`, 'dev', device]);
     await namespace.run('ip', ['link', 'set', 'eth0', 'up']);
     const shape = ['root', 'tbf', 'rate', linkRate, 'burst', '256kb', 'latency', '50ms'];
     await namespace.run('tc', ['qdisc', 'add', 'dev', 'eth0', ...shape]);
@@ -44,6 +56,16 @@ export class SeparateHosts {
     const host = this.#hosts[number];
     if (host === undefined) throw new Error(`There is no host ${number}`);
     return host;
+  }
+
+  /** Where clients are: the switch, and nothing of the hosts. */
+  get outside(): NetworkNamespace {
+    return this.#switch;
+  }
+
+  /** Name of the bridge on each host. */
+  get bridge(): string {
+    return bridge;
   }
 
   address(host: number): string {
@@ -57,6 +79,15 @@ export class SeparateHosts {
 
   async mend(from: number, to: number): Promise<void> {
     await this.host(from).run('ip', ['route', 'delete', 'blackhole', `${this.address(to)}/32`]);
+  }
+
+  /** Pulls the host's cable: nothing of it can be reached, and it reaches nobody. */
+  async unplug(host: number): Promise<void> {
+    await this.#switch.run('ip', ['link', 'set', `port${host}`, 'down']);
+  }
+
+  async plugInAgain(host: number): Promise<void> {
+    await this.#switch.run('ip', ['link', 'set', `port${host}`, 'up']);
   }
 
   async remove(): Promise<void> {

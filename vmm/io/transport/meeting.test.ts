@@ -1,7 +1,9 @@
-import { createConnection } from 'node:net';
+import { createConnection, createServer, type AddressInfo } from 'node:net';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { GaiaError } from '../../core/errors.ts';
 import { toReplicaId, type ReplicaId } from '../../core/ids.ts';
-import { PeerMeeting, type MeetingSettings, type PeerAddress } from './meeting.ts';
+import { PeerMeeting, type MeetingFace, type MeetingSettings, type PeerAddress } from './meeting.ts';
+import { askPeer } from './peer-question.ts';
 import type { PeerCard, TransportError } from './transport.ts';
 
 const host = '127.0.0.1';
@@ -19,7 +21,7 @@ class Side {
   #invitations = 0;
   #onTold: () => void = () => undefined;
 
-  constructor(self: number, settings: Omit<MeetingSettings, 'self'>) {
+  constructor(self: number, settings: Omit<MeetingSettings, 'self'>, face: Partial<MeetingFace> = {}) {
     const tell = (what: string) => {
       this.told.push(what);
       this.#onTold();
@@ -39,6 +41,7 @@ class Side {
           this.refusals.push(error);
           tell(error.code);
         },
+        ...face,
       },
     );
     onTestFinished(() => {
@@ -93,6 +96,18 @@ describe('the meeting of two replicas', () => {
     expect(two.refusals[0]?.message).toContain('Replica 2 belongs to cluster 8, replica 1 to 7');
   });
 
+  it('refuses what a peer says of itself, on both sides, before a card is taken', async () => {
+    const addresses = addressesOf(1, 2);
+    const judge: MeetingFace['judge'] = (_peer, about) =>
+      about['qemu'] === 'old' ? undefined : { code: 'GAIA_PEER_QEMU', text: `build ${about['qemu'] ?? ''}` };
+    const one = new Side(1, { clusterId: '7', addresses, about: { qemu: 'old' } }, { judge });
+    const two = new Side(2, { clusterId: '7', addresses, about: { qemu: 'new' } });
+    await Promise.all([one.meeting.open(), two.meeting.open()]);
+    expect(await one.until(1)).toEqual(['GAIA_PEER_QEMU']);
+    expect(await two.until(1)).toEqual(['GAIA_PEER_QEMU']);
+    expect(two.refusals[0]?.message).toBe('build new');
+  });
+
   it('refuses a second process with the same id', async () => {
     const addresses = addressesOf(1, 2);
     const one = new Side(1, { clusterId: '7', addresses });
@@ -112,7 +127,7 @@ describe('the meeting of two replicas', () => {
   });
 
   it.each([
-    ['GAIA_PEER_PROTOCOL', { protocol: 2 }],
+    ['GAIA_PEER_PROTOCOL', { protocol: 1 }],
     ['GAIA_REPLICA_ID', { from: 1 }],
     ['GAIA_REPLICA_ID', { to: 3 }],
     ['GAIA_REPLICA_ID', { from: 9 }],
@@ -121,7 +136,7 @@ describe('the meeting of two replicas', () => {
     const one = new Side(1, { clusterId: '7', addresses });
     await one.meeting.open();
     const port = addresses.get(toReplicaId(1))?.port ?? 0;
-    const hello = { gaia: 'peer', protocol: 1, clusterId: '7', from: 2, to: 1, card: {}, ...change };
+    const hello = { gaia: 'peer', protocol: 2, clusterId: '7', from: 2, to: 1, card: {}, ...change };
     expect(JSON.parse(await said(port, `${JSON.stringify(hello)}\n`))).toMatchObject({ code });
     expect(await one.until(1)).toEqual([code]);
   });
@@ -136,6 +151,42 @@ describe('the meeting of two replicas', () => {
       expect(one.told).toEqual([]);
     },
   );
+
+  describe('asked from outside', () => {
+    const ask = async (question: Partial<Parameters<typeof askPeer>[1]>) => {
+      const addresses = addressesOf(1, 2);
+      const answer: MeetingFace['answer'] = ({ ask: what, words }) => {
+        if (what !== 'status') throw new GaiaError('GAIA_PEER_QUESTION', `does not know ${what}`);
+        return Promise.resolve({ words });
+      };
+      await new Side(1, { clusterId: '7', addresses }, { answer }).meeting.open();
+      const address = addresses.get(toReplicaId(1)) ?? { host, port: 0 };
+      return askPeer(address, { vm: 'web1', clusterId: '7', ask: 'status', words: {}, ...question }, 1000);
+    };
+
+    it('answers one question a connection', async () => {
+      expect(await ask({ words: { to: '2' } })).toEqual({ words: { to: '2' } });
+      expect(await ask({ clusterId: null })).toEqual({ words: {} });
+    });
+
+    it('refuses with a code and a reason', async () => {
+      await expect(ask({ ask: 'secrets' })).rejects.toMatchObject({ code: 'GAIA_PEER_QUESTION' });
+      await expect(ask({ clusterId: '8' })).rejects.toMatchObject({ code: 'GAIA_PEER_CLUSTER' });
+    });
+
+    it('is said to be unreachable where nobody listens, or nobody answers in time', async () => {
+      const question = { vm: 'web1', clusterId: null, ask: 'status', words: {} };
+      const nobody = { host, port: nextPort++ };
+      await expect(askPeer(nobody, question, 1000)).rejects.toMatchObject({ code: 'GAIA_PEER_UNREACHABLE' });
+      const silent = createServer();
+      onTestFinished(() => void silent.close());
+      await new Promise<void>((resolve) => silent.listen(nextPort++, host, resolve));
+      const { port } = silent.address() as AddressInfo;
+      await expect(askPeer({ host, port }, question, 100)).rejects.toMatchObject({
+        code: 'GAIA_PEER_UNREACHABLE',
+      });
+    });
+  });
 
   it('says so when its address is taken', async () => {
     const settings = { clusterId: '7', addresses: addressesOf(1, 2) };

@@ -4,23 +4,37 @@
  * when a process dies, its system closes the connection, and the peer knows at once.
  *
  *   higher id (dials, again and again)             lower id (listens)
- *      | hello: protocol, cluster, ids, card          |
+ *      | hello: protocol, cluster, ids, about, card   |
  *      |--------------------------------------------->|   checks, invites, connects
  *      |                        hello, or a refusal   |
  *      |<---------------------------------------------|
  *      | connects                                     |
  *
+ * The same port answers questions, one on each connection (peer-question.ts): how a replica is, and the like.
+ *
  * Guarantees: a card reaches the transport only from a replica of the same cluster and protocol with an id of its
- * own; one session per peer at a time. It trusts the network: whoever can reach the port can claim an id.
+ * own, which says nothing of itself that this side refuses; one session per peer at a time. It trusts the network:
+ * whoever can reach the port can claim an id.
  */
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
+import { GaiaError } from '../../core/errors.ts';
 import type { ReplicaId } from '../../core/ids.ts';
+import {
+  isTexts,
+  parseQuestion,
+  parseRefusal,
+  peerProtocol,
+  readLine,
+  writeLine,
+  type Answer,
+  type Question,
+  type Refusal,
+} from './control-line.ts';
 import { TransportError, type PeerCard } from './transport.ts';
 
-/** Raised with every change that an older replica would misunderstand. */
-const peerProtocol = 1;
-const helloBytesMax = 64 * 1024;
 const helloTimeoutMs = 5000;
+/** A host that vanished answers no dialling; one that is back is to be found soon. */
+const dialTimeoutMs = 1000;
 const redialMs = 100;
 const defaultTakenPatienceMs = 10_000;
 
@@ -34,6 +48,8 @@ export interface MeetingSettings {
   readonly self: ReplicaId;
   /** Where every replica of the VM listens, this one too. */
   readonly addresses: ReadonlyMap<ReplicaId, PeerAddress>;
+  /** What this replica says of itself beside its id; the peer's `judge` looks at it. */
+  readonly about?: Readonly<Record<string, string>>;
   /** How long this id may seem taken, by a session whose end the peer has not noticed yet. */
   readonly takenPatienceMs?: number;
 }
@@ -47,6 +63,10 @@ export interface MeetingFace {
   lost(peer: ReplicaId): void;
   /** The peers do not belong together, which no waiting changes. */
   refused(error: TransportError): void;
+  /** Why a peer that says this of itself is no peer. */
+  judge?(peer: ReplicaId, about: Readonly<Record<string, string>>): Refusal | undefined;
+  /** Answers a question; throws a `GaiaError` to refuse. */
+  answer?(question: Question): Promise<unknown>;
 }
 
 interface Hello {
@@ -55,12 +75,8 @@ interface Hello {
   readonly clusterId: string;
   readonly from: number;
   readonly to: number;
+  readonly about: Readonly<Record<string, string>>;
   readonly card: PeerCard;
-}
-
-interface Refusal {
-  readonly code: `GAIA_${string}`;
-  readonly text: string;
 }
 
 const idTaken = 'GAIA_REPLICA_ID_TAKEN';
@@ -136,8 +152,13 @@ export class PeerMeeting {
       this.#timers.add(timer);
     };
     const socket = createConnection(address);
-    socket.once('close', again);
+    const tooLong = setTimeout(() => socket.destroy(), dialTimeoutMs);
+    socket.once('close', () => {
+      clearTimeout(tooLong);
+      again();
+    });
     socket.once('connect', () => {
+      clearTimeout(tooLong);
       this.#introduce(socket, peer).catch((error: unknown) => {
         this.#endedBadly(socket, error);
       });
@@ -156,8 +177,8 @@ export class PeerMeeting {
   /** The dialling side of one connection. */
   async #introduce(socket: Socket, peer: ReplicaId): Promise<void> {
     const card = await this.#face.invite(peer);
-    write(socket, this.#hello(peer, card));
-    const answer = await readHello(socket);
+    writeLine(socket, this.#hello(peer, card));
+    const answer = parseHello(await readLine(socket, helloTimeoutMs));
     if ('code' in answer) {
       socket.destroy();
       this.#takeRefusal(peer, answer);
@@ -176,7 +197,13 @@ export class PeerMeeting {
   /** The listening side. */
   async #answer(socket: Socket): Promise<void> {
     this.#watch(socket);
-    const hello = await readHello(socket);
+    const line = await readLine(socket, helloTimeoutMs);
+    const question = parseQuestion(line);
+    if (question !== undefined) {
+      socket.end(`${JSON.stringify(await this.#answerQuestion(question))}\n`);
+      return;
+    }
+    const hello = parseHello(line);
     if ('code' in hello) {
       socket.destroy();
       return;
@@ -192,22 +219,42 @@ export class PeerMeeting {
     const card = await this.#face.invite(peer);
     if (this.#connections.has(peer)) socket.destroy();
     this.#begin(socket, peer, hello.card);
-    write(socket, this.#hello(peer, card));
+    writeLine(socket, this.#hello(peer, card));
+  }
+
+  async #answerQuestion(question: Question): Promise<Answer | Refusal> {
+    const { clusterId, self } = this.#settings;
+    if (question.protocol !== peerProtocol)
+      return this.#otherProtocol('The asking gaia-vm', question.protocol);
+    if (question.clusterId !== null && question.clusterId !== clusterId)
+      return {
+        code: 'GAIA_PEER_CLUSTER',
+        text: `Replica ${self} belongs to cluster ${clusterId}, not to ${question.clusterId}`,
+      };
+    try {
+      return { answer: await this.#face.answer?.(question) };
+    } catch (error) {
+      if (error instanceof GaiaError) return { code: error.code, text: error.message };
+      throw error;
+    }
+  }
+
+  #otherProtocol(who: string, protocol: number): Refusal {
+    return {
+      code: 'GAIA_PEER_PROTOCOL',
+      text: `${who} speaks protocol ${protocol}, replica ${this.#settings.self} speaks ${peerProtocol}: run the same version of gaia-vm on all hosts`,
+    };
   }
 
   #hello(to: ReplicaId, card: PeerCard): Hello {
-    const { clusterId, self } = this.#settings;
-    return { gaia: 'peer', protocol: peerProtocol, clusterId, from: self, to, card };
+    const { clusterId, self, about = {} } = this.#settings;
+    return { gaia: 'peer', protocol: peerProtocol, clusterId, from: self, to, about, card };
   }
 
   /** Why this is not a peer; `expected` on the side that knows whom it called. */
   #check(hello: Hello, expected?: ReplicaId): Refusal | undefined {
     const { clusterId, self, addresses } = this.#settings;
-    if (hello.protocol !== peerProtocol)
-      return {
-        code: 'GAIA_PEER_PROTOCOL',
-        text: `Replica ${hello.from} speaks protocol ${hello.protocol}, replica ${self} speaks ${peerProtocol}: run the same version of gaia-vm on all hosts`,
-      };
+    if (hello.protocol !== peerProtocol) return this.#otherProtocol(`Replica ${hello.from}`, hello.protocol);
     if (hello.clusterId !== clusterId)
       return {
         code: 'GAIA_PEER_CLUSTER',
@@ -223,7 +270,7 @@ export class PeerMeeting {
         code: 'GAIA_REPLICA_ID',
         text: `Replica ${hello.from} looks for replica ${hello.to} where replica ${self} runs, whose peers are ${[...addresses.keys()].join(', ')}: see that all replicas have the same list of addresses`,
       };
-    return undefined;
+    return this.#face.judge?.(hello.from as ReplicaId, hello.about);
   }
 
   #knows(id: number): boolean {
@@ -273,55 +320,19 @@ export class PeerMeeting {
   }
 }
 
-function write(socket: Socket, hello: Hello): void {
-  socket.write(`${JSON.stringify(hello)}\n`);
-}
-
-/** One line of JSON that is a hello or a refusal; anything else, silence or an end rejects. */
-function readHello(socket: Socket): Promise<Hello | Refusal> {
-  return new Promise((resolve, reject) => {
-    let text = '';
-    const finish = () => {
-      socket.off('data', take);
-      socket.off('close', ended);
-      socket.setTimeout(0);
-    };
-    const ended = () => {
-      finish();
-      reject(new Error('The peer has hung up'));
-    };
-    const take = (data: Buffer) => {
-      text += data.toString('utf8');
-      if (text.length > helloBytesMax) socket.destroy();
-      if (!text.includes('\n')) return;
-      finish();
-      const said = parseHello(text.slice(0, text.indexOf('\n')));
-      if (said === undefined) reject(new Error('The peer said no hello'));
-      else resolve(said);
-    };
-    socket.on('data', take);
-    socket.on('close', ended);
-    socket.setTimeout(helloTimeoutMs, () => socket.destroy());
-  });
-}
-
-function parseHello(line: string): Hello | Refusal | undefined {
-  let value: unknown;
-  try {
-    value = JSON.parse(line);
-  } catch {
-    return undefined;
-  }
-  if (typeof value !== 'object' || value === null) return undefined;
-  const { code, text } = value as Partial<Refusal>;
-  if (typeof code === 'string' && typeof text === 'string') return { code, text };
-  const { gaia, protocol, clusterId, from, to, card } = value as Partial<Hello>;
+/** A hello or a refusal; throws at anything else. */
+function parseHello(value: unknown): Hello | Refusal {
+  const refusal = parseRefusal(value);
+  if (refusal !== undefined) return refusal;
+  const { gaia, protocol, clusterId, from, to, about = {}, card } = (value ?? {}) as Partial<Hello>;
   const whole =
     gaia === 'peer' &&
     typeof protocol === 'number' &&
     typeof clusterId === 'string' &&
     typeof from === 'number' &&
     typeof to === 'number' &&
+    isTexts(about) &&
     typeof card === 'object';
-  return whole ? { gaia, protocol, clusterId, from, to, card } : undefined;
+  if (!whole) throw new Error('The peer said no hello');
+  return { gaia, protocol, clusterId, from, to, about, card };
 }

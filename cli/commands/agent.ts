@@ -1,0 +1,124 @@
+/** `gaia-vm agent`: one replica of a VM whose others are on other hosts, in the foreground, for a service manager. */
+import type { CommandModule } from 'yargs';
+import { runHostedReplica, type HostOptions, type ReplicaPlace } from '../../vmm/index.ts';
+import { findGuest } from '../guest.ts';
+import { interruptible, InterruptedError } from '../interruption.ts';
+import { parseMemory } from '../size.ts';
+import { readVmConfig } from '../start-config.ts';
+import { UsageError } from '../usage-error.ts';
+
+interface AgentArguments {
+  readonly config: string;
+  readonly replica: string | undefined;
+}
+
+/** The file, as vm.schema.json lets it through. */
+interface HostConfig {
+  readonly name?: string;
+  readonly image?: string;
+  readonly kernel?: string;
+  readonly initrd?: string;
+  readonly append?: string;
+  readonly memory?: string;
+  readonly replicas?: number | readonly ReplicaConfig[];
+  readonly durability?: 'disk' | 'memory';
+  readonly transport?: string;
+  readonly bridge?: string;
+  readonly address?: string;
+  readonly gateway?: string;
+}
+
+interface ReplicaConfig {
+  readonly name: string;
+  readonly address: string;
+  readonly bridge?: string;
+  readonly stateDir?: string;
+}
+
+const portMax = 65_535;
+const memoryBytesDefault = 256 << 20;
+
+export const agentCommand: CommandModule<object, AgentArguments> = {
+  command: 'agent',
+  describe: 'Run one replica of a VM on several hosts, in the foreground',
+  builder: (yargs) =>
+    yargs
+      .option('config', {
+        type: 'string',
+        demandOption: true,
+        describe: 'The YAML file of the VM, the same on all its hosts',
+      })
+      .option('replica', {
+        type: 'string',
+        describe: 'Which; the one with an address of this host unless given',
+      })
+      .example('$0 agent --config /etc/gaia-vm/web1.yaml', 'what gaia-vm@web1.service runs')
+      .example('$0 agent --config web1.yaml --replica alpha', 'the first of three'),
+  handler: async ({ config, replica }) => {
+    const file = readVmConfig(config) as HostConfig;
+    const say = (line: string) => process.stderr.write(`${line}\n`);
+    try {
+      const options = await hostOptions(file, config, say);
+      await interruptible((signal) => runHostedReplica(options, replica, say, signal));
+    } catch (error) {
+      // A service manager's TERM is no failure, also while the first replica is waited for.
+      if (!(error instanceof InterruptedError)) throw error;
+    }
+  },
+};
+
+async function hostOptions(
+  config: HostConfig,
+  file: string,
+  say: (line: string) => void,
+): Promise<HostOptions> {
+  const { name = 'web1', replicas, bridge, address, gateway = '', durability = 'disk' } = config;
+  if (typeof replicas !== 'object')
+    throw new UsageError(
+      `${file} lists no replicas: "gaia-vm start --config ${file}" runs all three on this machine`,
+    );
+  if (config.transport === 'shm')
+    throw new UsageError(`${file} says "transport: shm", and replicas on separate hosts share no memory`);
+  if (address === undefined)
+    throw new UsageError(`${file} lacks "address", the guest's own on the network of the bridges`);
+  if (!isIpv4(address.split('/')[0] ?? '') || Number(address.split('/')[1]) > 32)
+    throw new UsageError(`${file} gives the guest the address ${address}, which is none`);
+  const places = replicas.map((replica) => placeOf(replica, bridge, file));
+  const guest = await findGuest(config, say);
+  const memoryBytes =
+    config.memory === undefined
+      ? Math.max(memoryBytesDefault, guest.memoryBytesMin)
+      : parseMemory(config.memory);
+  if (memoryBytes < guest.memoryBytesMin)
+    throw new UsageError(
+      `Image ${guest.name} needs ${guest.memoryBytesMin / 2 ** 20} MiB of memory, and ${file} gives ${memoryBytes / 2 ** 20} MiB`,
+    );
+  return {
+    ...{ name, image: guest, memoryBytes, durability, gateway },
+    guestAddress: address,
+    replicas: places,
+  };
+}
+
+function placeOf(replica: ReplicaConfig, bridge: string | undefined, file: string): ReplicaPlace {
+  const [host = '', port = ''] = replica.address.split(':');
+  const portNumber = Number(port);
+  if (!isIpv4(host) || portNumber < 1 || portNumber > portMax)
+    throw new UsageError(
+      `${file} gives ${replica.name} the address ${replica.address}, which is none: write it as 192.0.2.1:7700`,
+    );
+  const itsBridge = replica.bridge ?? bridge;
+  if (itsBridge === undefined)
+    throw new UsageError(`${file} names no "bridge", neither for all hosts nor for ${replica.name}`);
+  return {
+    name: replica.name,
+    address: { host, port: portNumber },
+    bridge: itsBridge,
+    stateFolder: replica.stateDir ?? null,
+  };
+}
+
+function isIpv4(text: string): boolean {
+  const parts = text.split('.');
+  return parts.length === 4 && parts.every((part) => /^\d{1,3}$/.test(part) && Number(part) <= 255);
+}
