@@ -1,5 +1,6 @@
 /** What an agent's main thread and its consensus worker say to each other. */
 import type { ReplicaId } from './core/ids.ts';
+import type { DriverTransfer, ExchangeFigures } from './guest/guest-driver.ts';
 import type { PeerCard } from './io/transport/transport.ts';
 import type { VmPlan } from './vm-plan.ts';
 
@@ -64,17 +65,9 @@ export interface EngineStatus {
   /** While it serves: for how long no other replica has executed, ms; null: one does. */
   readonly aloneForMs: number | null;
   /** State on its way to another replica. */
-  readonly transfer: TransferStatus | null;
-}
-
-interface TransferStatus {
-  readonly to: number;
-  readonly sentBytes: number;
-  /** At most; pages that are zero do not travel. */
-  readonly totalBytes: number;
-  /** For its end, the guest stands. */
-  readonly guestStands: boolean;
-  readonly forMs: number;
+  readonly transfer: DriverTransfer | null;
+  /** What the last rounds cost that this replica led; null: none, or lockstep. */
+  readonly exchange: ExchangeFigures | null;
 }
 
 /** What happened, for `gaia-vm events` and the agent's log. */

@@ -113,14 +113,15 @@ export class QemuKeeper {
   }
 
   #arguments(): string[] {
-    const { guest, network, name } = this.#plan;
+    const { guest, mode, network, name } = this.#plan;
     const [hostAddress = ''] = network.hostAddress.split('/');
     return [
       ...machineArguments({
         machine: guest.machine,
-        lockstep: true,
+        lockstep: mode === 'lockstep',
+        accelerator: guest.accelerator,
         memoryBytes: guest.memoryBytes,
-        vcpus: 1,
+        vcpus: guest.vcpus,
         kernel: guest.kernel,
         initrd: guest.initrd,
         appendExtra: [...guest.kernelArguments, `gaia.ip=${network.guestAddress}`, `gaia.gw=${hostAddress}`],

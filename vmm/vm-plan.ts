@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { GaiaError } from './core/errors.ts';
 import type { ReplicaId } from './core/ids.ts';
+import type { ExecutionMode } from './core/rounds/round-parts.ts';
 import { folders } from './io/folders.ts';
 import type { Machine } from './io/qemu/profile.ts';
 import type { PeerAddress } from './io/transport/meeting.ts';
@@ -32,6 +33,10 @@ export interface GuestPlan {
   readonly port: number | null;
   readonly machine: Machine;
   readonly memoryBytes: number;
+  readonly vcpus: number;
+  readonly accelerator: 'tcg' | 'kvm';
+  /** Tests: after each round all memory is compared, whatever is known of it. */
+  readonly scans: boolean;
   readonly mac: string;
   /** What the guest's clock shows at power-on, UTC. */
   readonly rtcBase: string;
@@ -52,7 +57,9 @@ export interface VmPlan {
   readonly name: string;
   /** Tells this VM's replicas from those of any other: a decimal number below 2^64. */
   readonly clusterId: string;
-  readonly mode: 'lockstep';
+  readonly mode: ExecutionMode;
+  /** Why that mode, for people. */
+  readonly modeReason: string;
   readonly transport: TransportName;
   /** What a record must be before it counts: on the disks of a majority, or in their memory. */
   readonly durability: 'disk' | 'memory';

@@ -9,6 +9,7 @@ import { agentMark, agentRuns, startAgent } from './agent-process.ts';
 import { GaiaError } from './core/errors.ts';
 import { toReplicaId } from './core/ids.ts';
 import { Bridge } from './io/bridge.ts';
+import { chooseExecution, type Execution, type ExecutionWish } from './execution-choice.ts';
 import { leftLogs, LogLeftError } from './left-logs.ts';
 import { processRuns, readPid } from './io/process.ts';
 import { selfCommand } from './io/project-folder.ts';
@@ -57,6 +58,9 @@ export interface StartOptions {
   readonly image: GuestImage;
   readonly replicas: number;
   readonly memoryBytes: number;
+  readonly execution: ExecutionWish;
+  /** Compare all memory after each round: for tests of free-running guests. */
+  readonly scans: boolean;
   /** Inputs count as agreed once they are on the disks of a majority, or in the memory of one. */
   readonly durability: 'disk' | 'memory';
   readonly transport: TransportName;
@@ -82,10 +86,12 @@ export async function startVm(
   refuseStart(options);
   refuseMachine(options.name, replicaNames, options.memoryBytes, 2);
   const qemu = await requireQemu();
+  report('looking how guests run here');
+  const execution = await chooseExecution(options.execution, qemu.file);
   report('making the bridge');
   const bridge = await Bridge.create();
   try {
-    writeVmPlan(await reachable(makePlan(options, qemu.file, bridge)));
+    writeVmPlan(await reachable(makePlan(options, execution, qemu.file, bridge)));
   } catch (error) {
     rmSync(vmPlanFile(options.name), { force: true });
     await bridge.remove();
@@ -219,7 +225,8 @@ async function reachable(plan: VmPlan): Promise<VmPlan> {
 }
 
 function makePlan(
-  { name, image, memoryBytes, durability, transport }: StartOptions,
+  { name, image, memoryBytes, durability, transport, execution: { vcpus }, scans }: StartOptions,
+  { mode, reason, accelerator }: Execution,
   qemu: string,
   bridge: Bridge,
 ): VmPlan {
@@ -234,6 +241,9 @@ function makePlan(
     port: image.port,
     machine: 'pc',
     memoryBytes,
+    vcpus,
+    accelerator,
+    scans,
     mac: `52:54:00:${hex}`,
     rtcBase: secondsOf(new Date()),
   };
@@ -241,7 +251,8 @@ function makePlan(
     schema: 1,
     name,
     clusterId: newClusterId(),
-    mode: 'lockstep',
+    mode,
+    modeReason: reason,
     transport,
     durability,
     qemu,

@@ -5,6 +5,7 @@
 import { agentRuns } from './agent-process.ts';
 import type { AgentStatus, Failover } from './agent-status.ts';
 import type { Protection } from './engine-protocol.ts';
+import type { ExecutionMode } from './core/rounds/round-parts.ts';
 import { controlRequest } from './io/control-api.ts';
 import { selfCommand } from './io/project-folder.ts';
 import { addressOf, askReplica } from './remote-replicas.ts';
@@ -39,7 +40,11 @@ export interface VmStatus {
   readonly term: number;
   readonly replicasUp: number;
   readonly replicasTotal: number;
-  readonly mode: string;
+  readonly mode: ExecutionMode;
+  /** Why that mode. */
+  readonly modeReason: string;
+  readonly vcpus: number;
+  readonly accelerator: 'tcg' | 'kvm';
   readonly address: string;
   readonly port: number | null;
   readonly image: string;
@@ -89,6 +94,9 @@ function summarize(plan: VmPlan, replicas: readonly ReplicaStatus[]): VmStatus {
     replicasUp: answers.length,
     replicasTotal: plan.replicas.length,
     mode: plan.mode,
+    modeReason: plan.modeReason,
+    vcpus: plan.guest.vcpus,
+    accelerator: plan.guest.accelerator,
     address: plan.network.guestAddress.split('/')[0] ?? '',
     port: plan.guest.port,
     image: plan.guest.image,

@@ -18,6 +18,10 @@ interface StartArguments {
   readonly append: string | undefined;
   readonly replicas: number;
   readonly memory: string | undefined;
+  readonly mode: 'vsmr' | 'lockstep' | 'checkpoint' | undefined;
+  readonly accel: 'auto' | 'tcg' | 'kvm';
+  readonly vcpus: number;
+  readonly 'scan-memory': boolean;
   readonly durability: 'disk' | 'memory';
   readonly 'discard-log': boolean;
   readonly transport: 'shm' | 'fabric';
@@ -42,6 +46,22 @@ export const startCommand: CommandModule<object, StartArguments> = {
       .option('append', { type: 'string', describe: 'Words for its command line', implies: 'kernel' })
       .option('replicas', { type: 'number', default: 3, describe: 'Leader, major backup, standby backup' })
       .option('memory', { type: 'string', describe: 'Guest memory; 256M, or more where the image needs it' })
+      .option('mode', {
+        choices: ['vsmr', 'lockstep', 'checkpoint'] as const,
+        describe:
+          'Guests run freely and are made equal; or instruction by instruction alike; or one runs. By what the machine can, unless given',
+      })
+      .option('accel', {
+        choices: ['auto', 'tcg', 'kvm'] as const,
+        default: 'auto' as const,
+        describe: 'KVM where it runs guests, else TCG',
+      })
+      .option('vcpus', { type: 'number', default: 1, describe: 'Processors of the guest; lockstep has one' })
+      .option('scan-memory', {
+        type: 'boolean',
+        default: false,
+        describe: 'Compare all memory after each round of vsmr: slow, to look for faults',
+      })
       .option('durability', {
         choices: ['disk', 'memory'] as const,
         default: 'disk' as const,
@@ -61,6 +81,7 @@ export const startCommand: CommandModule<object, StartArguments> = {
       .option('timeout', { type: 'number', default: 120, describe: 'Seconds until PROTECTED at most' })
       .example('$0 start --replicas 3', 'the demo: memcached that outlives its host')
       .example('$0 start --name db1 --image redis --memory 512M', 'another guest beside it')
+      .example('$0 start --mode vsmr --vcpus 2', 'guests that run freely, with two processors')
       .example('$0 start --config db1.yaml', 'the same from a file; flags count more')
       .example('$0 start web1 --discard-log', 'afresh, after all of it has ended')
       .example('$0 start --kernel vmlinuz --initrd initrd.img', 'a guest of your own'),
@@ -88,8 +109,14 @@ async function start(
   const wanted = given.memory === undefined ? undefined : parseMemory(given.memory);
   const image = await findGuest(given, report);
   const memoryBytes = wanted ?? Math.max(memoryBytesDefault, image.memoryBytesMin);
-  const { replicas, durability, transport } = given;
-  return startVm({ name, image, replicas, memoryBytes, durability, transport, timeoutMs }, report, signal);
+  const { replicas, durability, transport, mode, accel: accelerator, vcpus } = given;
+  const execution = { mode, accelerator, vcpus };
+  const scans = given['scan-memory'];
+  return startVm(
+    { name, image, replicas, memoryBytes, execution, scans, durability, transport, timeoutMs },
+    report,
+    signal,
+  );
 }
 
 function hints(status: VmStatus): string {
@@ -99,7 +126,9 @@ function hints(status: VmStatus): string {
   const pids = [serving?.agentPid, serving?.qemuPid ?? undefined]
     .filter((pid) => pid !== undefined)
     .join(' ');
+  const { mode, modeReason, accelerator } = status;
   return [
+    `mode    ${mode} under ${accelerator.toUpperCase()}: ${modeReason}`,
     ...(port === null ? [] : [`reach   ${address}:${port}${firstRequest(status)}`]),
     `watch   ${command} status ${name} --watch`,
     `kill    kill -9 ${pids}   ends the leader; a connection that is open stays open`,

@@ -201,8 +201,9 @@ export class RoundHost implements RoundWorld, SimHost {
   #pass(replica: FalconReplica): void {
     replica.tick(this.nowUs);
     this.#poll(replica);
+    const rebased = replica.takeRebased();
+    if (rebased !== undefined) this.loop?.rebased(rebased);
     if (this.loop === undefined) {
-      replica.takeRebased();
       replica.applied(replica.commitIndex);
     } else this.loop.pass(this.nowUs);
     this.#mayDie();
@@ -372,6 +373,14 @@ export class RoundHost implements RoundWorld, SimHost {
       world.checker.proposed(this);
     }
     return proposed;
+  }
+
+  proposeAhead(): boolean {
+    return this.world.plan.proposesAhead && this.propose(this.nowUs);
+  }
+
+  guestEnded(): void {
+    // Simulated guests never end.
   }
 
   exchanged(leads: boolean, outcome: ExchangeOutcome): void {

@@ -30,6 +30,8 @@ export interface RoundPlan {
   readonly loadWrites: number;
   /** Lockstep: a round diverges although it must not. */
   readonly lockstepSlips: number;
+  /** A round may be agreed on while the one before it runs. */
+  readonly proposesAhead: boolean;
 }
 
 export function chooseRoundPlan(prng: Prng): RoundPlan {
@@ -60,6 +62,7 @@ export function chooseRoundPlan(prng: Prng): RoundPlan {
     partBytes: prng.pick([48, 200, 4_096]),
     loadWrites: prng.chance(0.2) ? 0.3 : 0,
     lockstepSlips: prng.chance(0.3) ? 0.05 : 0,
+    proposesAhead: prng.chance(0.5),
   };
 }
 

@@ -28,4 +28,6 @@ export const MailKind = {
   stateLoaded: 12,
   /** Backup to leader: hash of what its guest changed up to a verification. u64 index, 32 bytes. */
   fingerprint: 13,
+  /** Both ways: a message of a round's exchange, see core/rounds/exchange-message.ts. */
+  exchange: 15,
 } as const;

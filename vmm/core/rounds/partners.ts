@@ -79,6 +79,11 @@ export class Partners {
     return this.#gone.has(replica) || this.#faulty.has(replica);
   }
 
+  /** Guests wait to come in. */
+  get someWait(): boolean {
+    return this.#wanting.size > 0;
+  }
+
   /** The next guest that waits to come in, with its incarnation. */
   takeWanting(): { readonly replica: ReplicaId; readonly incarnation: number } | undefined {
     for (const [replica, incarnation] of this.#wanting) {

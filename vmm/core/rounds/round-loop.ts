@@ -70,6 +70,11 @@ export class RoundLoop {
     );
   }
 
+  /** Who is being made equal, to come in. */
+  get joining(): ReplicaId | undefined {
+    return this.#joining?.replica;
+  }
+
   /** Lockstep: output follows vsmr until the memories are equal again. */
   get repairing(): boolean {
     return this.#repair;
@@ -105,6 +110,11 @@ export class RoundLoop {
     this.#joining = undefined;
   }
 
+  /** The log began anew behind `index`, a record that this guest may not have executed. */
+  rebased(index: LogIndex): void {
+    if (this.#parts.guest.appliedIndex < index) this.#leave();
+  }
+
   /** One pass. True when there was something to do, so that another pass may find more. */
   pass(nowUs: number): boolean {
     const { falcon, guest, exchange } = this.#parts;
@@ -112,7 +122,6 @@ export class RoundLoop {
     this.#enterTerm();
     exchange.leader.tick(nowUs);
     let worked = this.#takeOutcome();
-    this.#takeRebase();
     if (guest.takeEnd()) {
       this.#roundEnded();
       worked = true;
@@ -137,13 +146,6 @@ export class RoundLoop {
   #tellValid(): void {
     const { falcon, exchange, incarnation } = this.#parts;
     falcon.setExecutor(incarnation, exchange.set.valid);
-  }
-
-  /** The log began anew behind a record that this guest may not have executed. */
-  #takeRebase(): void {
-    const { falcon, guest } = this.#parts;
-    const index = falcon.takeRebased();
-    if (index !== undefined && guest.appliedIndex < index) this.#leave();
   }
 
   // Executing ----------------------------------------------------------------------------------------
@@ -204,7 +206,7 @@ export class RoundLoop {
       case RoundRecordType.round:
         if (mode === 'checkpoint' && falcon.role !== 'leader') return this.#stand(guest.appliedIndex, true);
         this.#stand(-1, false);
-        guest.execute(index, mode === 'lockstep' && guest.serving && !this.#repair);
+        guest.execute(index, guest.serving && this.#mayReleaseAtOnce());
         return true;
       case RoundRecordType.verification:
         return this.#compare(index);
@@ -212,6 +214,9 @@ export class RoundLoop {
         guest.passOver(index);
         this.#openRound(index, 'reconcile');
         return true;
+      case RoundRecordType.guestReset:
+      case RoundRecordType.guestOff:
+        return this.#applyGuestEnd(index);
       default:
         guest.passOver(index);
         return true;
@@ -226,6 +231,21 @@ export class RoundLoop {
       return !exchange.leader.underWay || exchange.leader.hashed;
     }
     return this.#standsFor === -1 || exchange.backup.hashed || this.#parts.mode === 'checkpoint';
+  }
+
+  /** Lockstep: its cause is committed, and so in the history of every successor. Alone: there is no successor. */
+  #mayReleaseAtOnce(): boolean {
+    if (this.partners.partner === undefined) return true;
+    return this.#parts.mode === 'lockstep' && !this.#repair;
+  }
+
+  #applyGuestEnd(index: LogIndex): boolean {
+    const { falcon, guest, mode, world } = this.#parts;
+    // A guest that does not execute gets the leader's memory as its reset has left it.
+    if (mode === 'checkpoint' && falcon.role !== 'leader') guest.passOver(index);
+    else guest.execute(index, false);
+    world.guestEnded(index);
+    return true;
   }
 
   #applySet(index: LogIndex): boolean {
@@ -404,8 +424,15 @@ export class RoundLoop {
       this.#joining = undefined;
       return true;
     }
+    if (this.#runsNewest && !this.partners.someWait) return world.proposeAhead(this.#nowUs);
     if (!this.level || exchange.leader.underWay || falcon.log.lastIndex !== falcon.commitIndex) return false;
     return this.#beginJoin() || world.propose(this.#nowUs);
+  }
+
+  /** The guest runs the newest round of the log. */
+  get #runsNewest(): boolean {
+    const { falcon, guest } = this.#parts;
+    return !this.#outside && !guest.stands && falcon.log.lastIndex === guest.appliedIndex + 1;
   }
 
   /** A partner that is gone, stands still or is at fault must not hold up the service. */

@@ -17,7 +17,10 @@ export interface RoundRunner {
   /** Between two rounds. */
   readonly stands: boolean;
   readonly serving: boolean;
-  /** Begins the committed round at `index`; `release`: its output may leave at once. */
+  /**
+   * Begins the committed round at `index`, or does what a record of the guest's end says. `release`: output may leave
+   * at once.
+   */
   execute(index: LogIndex, release: boolean): void;
   /** Once per round: true when it has ended. */
   takeEnd(): boolean;
@@ -48,6 +51,10 @@ export interface RoundWorld {
   send(to: ReplicaId, mail: RoundMail, bytes: Uint8Array): boolean;
   /** Proposes the next round, or a comparison, if one is due. True when it did. */
   propose(nowUs: number): boolean;
+  /** While the newest round runs: proposes the one behind it, if there is reason to. True when it did. */
+  proposeAhead(nowUs: number): boolean;
+  /** The guest has reset or ended itself, by the committed record at `index`. */
+  guestEnded(index: LogIndex): void;
   /** A guest that is still starting is given to nobody. */
   readonly transferable: boolean;
   /** An exchange ended. */
@@ -55,7 +62,7 @@ export interface RoundWorld {
   event(name: RoundEvent, replica: ReplicaId, index: number): void;
 }
 
-type RoundEvent =
+export type RoundEvent =
   | 'serving'
   | 'serving-ended'
   | 'left-behind'

@@ -1,9 +1,11 @@
 /**
  * The payload of a round's record: how far both guests run, and the frames that both find when they start.
  *
- *    0 u64 virtual instant at which the round ends, ns
+ *    0 u64 virtual instant at which the round ends, ns; 0: none
  *    8 u64 rounds up to this index: the leader has released their output
- *   16 frames: u32 bytes, u32 zero, bytes, padded to 8
+ *   16 u32 real time that the round may last, µs; 0: any
+ *   20 u32 flags: 1 it ends when the guest has gone quiet
+ *   24 frames: u32 bytes, u32 zero, bytes, padded to 8
  */
 import { readUint64, writeUint64, type RecordMemory } from '../falcon/record.ts';
 
@@ -22,20 +24,42 @@ export const RoundRecordType = {
   guestOff: 21,
 } as const;
 
-export const ROUND_HEADER_BYTES = 16;
+export const ROUND_HEADER_BYTES = 24;
 const frameHeaderBytes = 8;
+const flagUntilQuiet = 1;
+
+/** How far a round goes; it ends by whichever comes first. */
+export interface RoundExtent {
+  /** Virtual instant, ns; 0: none. */
+  readonly untilNs: number;
+  /** Real time, µs; 0: any. */
+  readonly realUsMax: number;
+  /** When the guest has taken its input and waits. */
+  readonly untilQuiet: boolean;
+}
 
 export function frameBytesInRound(frameBytes: number): number {
   return frameHeaderBytes + ((frameBytes + 7) & ~7);
 }
 
-export function writeRoundHeader(memory: RecordMemory, at: number, untilNs: number, released: number): void {
+export function writeRoundHeader(
+  memory: RecordMemory,
+  at: number,
+  { untilNs, realUsMax, untilQuiet }: RoundExtent,
+  released: number,
+): void {
   writeUint64(memory.view, at, untilNs);
   writeUint64(memory.view, at + 8, released);
+  memory.view.setUint32(at + 16, realUsMax, true);
+  memory.view.setUint32(at + 20, untilQuiet ? flagUntilQuiet : 0, true);
 }
 
-export function roundUntilNs(memory: RecordMemory, at: number): number {
-  return readUint64(memory.view, at);
+export function roundExtent(memory: RecordMemory, at: number): RoundExtent {
+  return {
+    untilNs: readUint64(memory.view, at),
+    realUsMax: memory.view.getUint32(at + 16, true),
+    untilQuiet: (memory.view.getUint32(at + 20, true) & flagUntilQuiet) !== 0,
+  };
 }
 
 export function roundReleasedIndex(memory: RecordMemory, at: number): number {

@@ -13,7 +13,7 @@ import * as layout from './layout.ts';
 const answerTimeoutUs = 10_000_000;
 
 /** QEMU refused a request and did nothing. */
-class PortRefusedError extends GaiaError {
+export class PortRefusedError extends GaiaError {
   constructor(text: string) {
     super('GAIA_PORT_REFUSED', `QEMU refused: ${text}`);
   }

@@ -49,6 +49,7 @@ export class MachineProfileError extends GaiaError {
 
 const mebibyte = 1 << 20;
 const icountShiftMax = 10;
+export const vcpusMax = 255;
 const kernelCommandLineBytesMax = 2047;
 /** Under icount the guest's time stamp counter counts virtual nanoseconds. */
 const icountTscKhz = 1_000_000;
@@ -82,8 +83,8 @@ function refuseContradictions(profile: MachineProfile): void {
       `Guest memory of ${memoryBytes} bytes cannot be used: give whole MiB, at least 64 MiB`,
     );
   }
-  if (!Number.isInteger(vcpus) || vcpus < 1 || vcpus > 255) {
-    throw new MachineProfileError(`${vcpus} vCPUs are not possible: give 1 to 255`);
+  if (!Number.isInteger(vcpus) || vcpus < 1 || vcpus > vcpusMax) {
+    throw new MachineProfileError(`${vcpus} vCPUs are not possible: give 1 to ${vcpusMax}`);
   }
   if (lockstep && vcpus !== 1) {
     throw new MachineProfileError(

@@ -4,10 +4,10 @@
  * fingerprints at every verification since the memories were equal: they are equal still. A difference may come from
  * a page that only one side's bitmap names, so it is no verdict: it asks for a comparison of the standing guests.
  */
-import { native } from '../native/binding.ts';
-import type { GuestPort } from './io/qemu/port.ts';
-import { PageHasher } from './io/page-hasher.ts';
-import { MerkleTree } from '../merkle/tree.ts';
+import { native } from '../../native/binding.ts';
+import type { GuestPort } from '../io/qemu/port.ts';
+import { PageHasher } from '../io/page-hasher.ts';
+import { MerkleTree } from '../../merkle/tree.ts';
 
 interface Fingerprint {
   /** 32 bytes, over the dirty bitmap and the root of the tree over its pages. */

@@ -1,55 +1,78 @@
 /**
- * Runs one guest by the committed log: every round's record becomes frames in the deliver ring and a run to the
- * round's virtual instant. Guarantees: only committed records reach the guest, in order, each once; output leaves
- * only while this replica serves; a backup forgets output that the leader has released.
+ * Runs one guest by the committed log: every round's record becomes frames in the deliver ring and a run as far as the
+ * record says. Guarantees: records reach the guest in order, each once; output leaves only while this replica serves;
+ * a backup forgets output that the leader has released.
  */
-import { recordCount, recordType, RECORD_HEADER_BYTES } from './core/falcon/record.ts';
-import type { FalconReplica } from './core/falcon/replica.ts';
-import type { LogIndex } from './core/ids.ts';
+import { recordCount, recordType, RECORD_HEADER_BYTES } from '../core/falcon/record.ts';
+import type { FalconReplica } from '../core/falcon/replica.ts';
+import type { LogIndex } from '../core/ids.ts';
 import {
   frameBytesAt,
   frameBytesInRound,
   frameOffsetAt,
   ROUND_HEADER_BYTES,
   RoundRecordType,
+  roundExtent,
   roundReleasedIndex,
-  roundUntilNs,
-} from './core/rounds/round-record.ts';
-import { entryKind, stopReason } from './io/qemu/layout.ts';
-import type { GuestPort, Stopped } from './io/qemu/port.ts';
-import type { Tap } from './io/tap.ts';
+  type RoundExtent,
+} from '../core/rounds/round-record.ts';
+import type { RoundRunner } from '../core/rounds/round-parts.ts';
+import { entryKind, stopReason } from '../io/qemu/layout.ts';
+import type { GuestPort, Stopped } from '../io/qemu/port.ts';
+import type { Tap } from '../io/tap.ts';
 
 /** A round is over in milliseconds; QEMU that takes this long for one does not come back. */
 const roundHangsUs = 3_000_000;
 
-/** What a guest does to itself, at the same instant on both sides. */
+/** What a guest does to itself; in lockstep at the same instant on both sides. */
 const guestEnds: ReadonlySet<number> = new Set([stopReason.shutdown, stopReason.reset, stopReason.panic]);
+/** A free-running guest ends its rounds by these, too. */
+const freeEnds: ReadonlySet<number> = new Set([
+  stopReason.deadline,
+  stopReason.idle,
+  stopReason.pause,
+  stopReason.holdFull,
+]);
+const toEnd: RoundExtent = { untilNs: 0, realUsMax: 0, untilQuiet: false };
 
 interface HeldRound {
   readonly index: LogIndex;
   readonly holdHead: number;
 }
 
-export class GuestExecutor {
+export class GuestExecutor implements RoundRunner {
   readonly port: GuestPort;
   readonly #falcon: FalconReplica;
+  /** Every round ends at its virtual instant, and nowhere else. */
+  readonly #exact: boolean;
   readonly #tap: Tap;
   /** Invariant: the guest's state is that after exactly the records up to here. */
   #appliedIndex = 0 as LogIndex;
   #running = 0 as LogIndex;
   #runningSinceUs = 0;
-  #runningUntilNs = 0;
+  #extent = toEnd;
+  /** Output of the running round leaves as the guest sends it. */
+  #releases = false;
   #ended: number | undefined;
   #serving = false;
   /** The agent opens the tap with its carrier up. */
   #carrier = true;
   #virtualNs = 0;
+  #deliverTail = 0;
   #idle = false;
   #framesDelivered = 0;
+  /** Of the running or last round: it came with frames; the guest sent something. */
+  #hadInput = false;
+  #hadOutput = false;
+  #holdHead = 0;
+  #rounds = 0;
+  /** The guest has ended before the running round began, which is over with that. */
+  #passedOver = false;
   /** Rounds whose output is still held, oldest first. */
   readonly #held: HeldRound[] = [];
 
-  constructor(port: GuestPort, falcon: FalconReplica, tap: Tap) {
+  constructor(port: GuestPort, falcon: FalconReplica, tap: Tap, exact: boolean) {
+    this.#exact = exact;
     this.port = port;
     this.#falcon = falcon;
     this.#tap = tap;
@@ -71,7 +94,12 @@ export class GuestExecutor {
 
   /** Virtual instant at which the running round ends, ns. */
   get runningUntilNs(): number {
-    return this.#runningUntilNs;
+    return this.#extent.untilNs;
+  }
+
+  /** The running round has no input to finish: it ends as soon as there is anything else to do. */
+  get runsIdly(): boolean {
+    return !this.stands && !this.#exact && !this.#extent.untilQuiet;
   }
 
   /** The guest has powered itself off, reset itself or crashed: the stop reason, until a record says what becomes of it. */
@@ -81,6 +109,21 @@ export class GuestExecutor {
 
   get virtualNs(): number {
     return this.#virtualNs;
+  }
+
+  /** Rounds that have ended. */
+  get rounds(): number {
+    return this.#rounds;
+  }
+
+  /** Nothing came to the guest in the last round, it sent nothing, and it waits. */
+  get wasSilent(): boolean {
+    return this.#idle && !this.#hadInput && !this.#hadOutput;
+  }
+
+  /** First byte of the deliver ring that the guest has not taken. */
+  get deliverTail(): number {
+    return this.#deliverTail;
   }
 
   /** At the end of the last round every vCPU was halted. */
@@ -99,10 +142,24 @@ export class GuestExecutor {
 
   /** The guest was given the state after the record `index`. */
   stateLoaded(index: LogIndex, virtualNs: number): void {
-    this.#appliedIndex = index;
+    this.#held.length = 0;
     this.#ended = undefined;
     this.#virtualNs = virtualNs;
+    this.adopted(index);
+  }
+
+  /** The devices are another guest's as it stands; what was held here is another history's, and gone. */
+  deviceStateLoaded(virtualNs: number, deliverTail: number): void {
+    const newest = this.#held.at(-1);
+    if (newest !== undefined) this.port.drop(newest.holdHead);
     this.#held.length = 0;
+    this.#ended = undefined;
+    this.#virtualNs = virtualNs;
+    this.#deliverTail = deliverTail;
+  }
+
+  adopted(index: LogIndex): void {
+    this.#appliedIndex = index;
     this.#setCarrier(true); // A deposed leader took it down; now it may have to serve again.
   }
 
@@ -112,6 +169,10 @@ export class GuestExecutor {
     this.#setCarrier(true);
     this.#tap.announce();
     this.port.divertIngress(true);
+    this.releaseHeld();
+  }
+
+  releaseHeld(): void {
     const newest = this.#held.at(-1);
     if (newest !== undefined) this.port.release(newest.holdHead);
     this.#held.length = 0;
@@ -134,9 +195,19 @@ export class GuestExecutor {
     if (!this.#serving && !this.#carrier) this.#setCarrier(true);
   }
 
+  /** Ends the running round now. */
+  cutShort(): void {
+    this.port.stop();
+  }
+
   /** Takes the end of the running round. True when there was one. */
   takeEnd(): boolean {
     if (this.#running === 0) return false;
+    if (this.#passedOver) {
+      this.#passedOver = false;
+      this.#endRound();
+      return true;
+    }
     const stopped = this.port.takeStopped();
     if (stopped === undefined) return false;
     this.#roundEnded(stopped);
@@ -144,23 +215,31 @@ export class GuestExecutor {
   }
 
   #roundEnded(stopped: Stopped): void {
-    if (stopped.reason === stopReason.holdFull) {
+    const { reason } = stopped;
+    if (this.#exact && reason === stopReason.holdFull) {
       this.#makeRoom(stopped.holdHead);
-      this.port.run(this.#runningUntilNs, this.port.deliver.head, this.#running, this.#serving);
+      this.#run(this.#running);
       return;
     }
-    if (guestEnds.has(stopped.reason)) this.#ended = stopped.reason;
-    else if (stopped.reason !== stopReason.deadline) {
+    if (guestEnds.has(reason)) this.#ended = reason;
+    else if (this.#exact ? reason !== stopReason.deadline : !freeEnds.has(reason)) {
       // A disk or an operator of this host, but not the guest: it cannot be at the same record as the other one.
       this.port.quit();
       return;
     }
     this.#virtualNs = stopped.virtualNs;
+    this.#deliverTail = stopped.deliverTail;
     this.#idle = stopped.idle;
-    if (!this.#serving) this.#held.push({ index: this.#running, holdHead: stopped.holdHead });
+    this.#hadOutput = stopped.holdHead !== this.#holdHead;
+    this.#holdHead = stopped.holdHead;
+    if (!this.#releases) this.#held.push({ index: this.#running, holdHead: stopped.holdHead });
+    this.#endRound();
+  }
+
+  #endRound(): void {
+    this.#rounds++;
     this.#appliedIndex = this.#running;
     this.#running = 0 as LogIndex;
-    this.#falcon.applied(this.#appliedIndex);
   }
 
   /** The next committed record, if the guest stands: its index, or 0. */
@@ -170,28 +249,45 @@ export class GuestExecutor {
   }
 
   /**
-   * Begins the round of the record at `index`, or passes over a record that is no round. A round that was agreed on
+   * Begins the round of the record at `index`, or does what another record says. A round that was agreed on
    * before anyone knew that the guest ends is passed over, on both sides alike, and its frames are lost as on a wire.
    */
-  execute(index: LogIndex): void {
+  execute(index: LogIndex, release: boolean): void {
     const { log } = this.#falcon;
     const at = log.offsetAt(index);
     const type = recordType(log.memory, at);
-    if (type === RoundRecordType.guestReset && this.#ended !== undefined) {
-      this.port.reset();
-      this.#ended = undefined;
-    }
-    if (type !== RoundRecordType.round || this.#ended !== undefined) {
+    if (type === RoundRecordType.guestReset) this.#reset();
+    if (type !== RoundRecordType.round) {
       this.passOver(index);
+      return;
+    }
+    if (this.#ended !== undefined) {
+      this.#running = index;
+      this.#passedOver = true;
       return;
     }
     const payload = at + RECORD_HEADER_BYTES;
     this.#dropReleased(roundReleasedIndex(log.memory, payload));
+    this.#hadInput = recordCount(log.memory, at) > 0;
     this.#deliver(payload + ROUND_HEADER_BYTES, recordCount(log.memory, at));
     this.#running = index;
     this.#runningSinceUs = this.#falcon.state.nowUs;
-    this.#runningUntilNs = roundUntilNs(log.memory, payload);
-    this.port.run(this.#runningUntilNs, this.port.deliver.head, index, this.#serving);
+    this.#extent = roundExtent(log.memory, payload);
+    this.#releases = release;
+    this.#run(index);
+  }
+
+  #run(index: LogIndex): void {
+    const { untilNs, realUsMax, untilQuiet } = this.#extent;
+    const limits = { untilVirtualNs: untilNs, realNsMax: realUsMax * 1000, untilIdle: untilQuiet };
+    this.port.runLimited(limits, this.port.deliver.head, index, this.#releases);
+  }
+
+  /** In lockstep both guests have reset themselves; else the leader's has, and the other was made equal to it. */
+  #reset(): void {
+    if (this.#exact && this.#ended === undefined) return;
+    this.port.reset();
+    this.#ended = undefined;
   }
 
   /** The round has stopped half-way as too much output is held. It goes on as if it had not: the instant is the same. */
@@ -210,7 +306,6 @@ export class GuestExecutor {
   /** The record at `index` changes nothing in the guest. */
   passOver(index: LogIndex): void {
     this.#appliedIndex = index;
-    this.#falcon.applied(index);
   }
 
   /** What the leader says it has released, nobody needs here any more. */

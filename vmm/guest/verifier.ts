@@ -4,14 +4,14 @@
  * on either side since the last comparison found equal is in the union; the guest stands until its own pages are
  * hashed; a difference is counted page by page and reported, never passed over.
  */
-import { readUint64, writeUint64 } from './core/falcon/record.ts';
-import type { LogIndex } from './core/ids.ts';
-import type { GuestPort } from './io/qemu/port.ts';
-import { MailKind } from './io/mail.ts';
-import { PageHasher } from './io/page-hasher.ts';
-import { messageBytesMax, type TransportPeer } from './io/transport/transport.ts';
-import { listBits, uniteInto } from '../merkle/bitmap.ts';
-import { MerkleTree } from '../merkle/tree.ts';
+import { readUint64, writeUint64 } from '../core/falcon/record.ts';
+import type { LogIndex } from '../core/ids.ts';
+import type { GuestPort } from '../io/qemu/port.ts';
+import { MailKind } from '../io/mail.ts';
+import { PageHasher } from '../io/page-hasher.ts';
+import { messageBytesMax, type TransportPeer } from '../io/transport/transport.ts';
+import { listBits, uniteInto } from '../../merkle/bitmap.ts';
+import { MerkleTree } from '../../merkle/tree.ts';
 
 const hashBytes = 32;
 
