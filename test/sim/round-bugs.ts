@@ -106,7 +106,8 @@ export const ROUND_BUGS: readonly RoundBug[] = [
       const { exchange } = host;
       if (exchange === undefined) return;
       const receive = exchange.receive.bind(exchange);
-      exchange.receive = (from, bytes, nowUs) => receive(host.replica?.leader ?? from, bytes, nowUs);
+      exchange.receive = (from, bytes, waits, nowUs) =>
+        receive(host.replica?.leader ?? from, bytes, waits, nowUs);
       const take = exchange.backup.receive.bind(exchange.backup);
       exchange.backup.receive = (message, nowUs) =>
         take({ ...message, term: host.replica?.term ?? 0 }, nowUs);

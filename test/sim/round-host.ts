@@ -139,6 +139,7 @@ export class RoundHost implements RoundWorld, SimHost {
       session: this.life,
       // Too few for all pages: the oldest go.
       commonBytes: 24 * PAGE_BYTES,
+      surveyLeftPages: 4,
     });
     this.loop = new RoundLoop({
       mode: world.plan.mode,

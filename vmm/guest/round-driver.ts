@@ -115,7 +115,8 @@ export class RoundDriver implements GuestDriver, RoundWorld {
     this.#nowUs = nowUs;
     this.#blocked = false;
     this.#waitsForPace = false;
-    if (executor.runsIdly && falcon.log.lastIndex > executor.appliedIndex + 1) executor.cutShort();
+    const awaited = falcon.log.lastIndex > executor.appliedIndex + 1 || this.#loop.wantsStand;
+    if (executor.runsIdly && awaited) executor.cutShort();
     const { rounds, stands } = executor;
     const worked = this.#loop.pass(nowUs);
     if (executor.rounds !== rounds) this.#noteRoundEnd();
@@ -181,13 +182,13 @@ export class RoundDriver implements GuestDriver, RoundWorld {
   #transfer(nowUs: number): DriverTransfer | null {
     const { joining } = this.#loop;
     if (joining === undefined) return null;
-    const { leader } = this.#exchange;
+    const { leader, survey } = this.#exchange;
     return {
       to: joining,
-      sentBytes: leader.sentBytes,
+      sentBytes: survey.sentBytes + (leader.underWay ? leader.sentBytes : 0),
       totalBytes: this.#around.guestMemoryBytes,
-      guestStands: true,
-      forMs: (nowUs - leader.beganUs) / 1000,
+      guestStands: leader.underWay,
+      forMs: (nowUs - survey.beganUs) / 1000,
     };
   }
 
@@ -269,12 +270,15 @@ export class RoundDriver implements GuestDriver, RoundWorld {
     this.#roundFigures.add(report, this.#nowUs - this.#roundEndedUs, this.#nowUs - this.#roundBeganUs);
   }
 
-  #tellAdopted(sentBytes: number): void {
-    const pauseMs = Math.round((this.#nowUs - this.#exchange.leader.beganUs) / 1000);
+  #tellAdopted(adoptedBytes: number): void {
+    const { leader, survey } = this.#exchange;
+    const pauseMs = Math.round((this.#nowUs - leader.beganUs) / 1000);
+    const tookMs = Math.round((this.#nowUs - survey.beganUs) / 1000);
+    const bytes = survey.sentBytes + adoptedBytes;
     this.#around.event(
       'state-sent',
-      `State sent to ${this.#around.name(this.#loop.joining ?? this.#around.self)}: ${(sentBytes / 1e6).toFixed(1)} MB, the guest stood for ${pauseMs} ms`,
-      { bytes: sentBytes, pauseMs },
+      `State sent to ${this.#around.name(this.#loop.joining ?? this.#around.self)}: ${(bytes / 1e6).toFixed(1)} MB in ${tookMs} ms, for ${pauseMs} ms of which the guest stood`,
+      { bytes, tookMs, pauseMs },
     );
   }
 

@@ -23,6 +23,8 @@ export interface ExchangeSettings {
   readonly session: number;
   /** For the last common versions of pages that were shipped, from which deltas are made; 64 MiB if not said. */
   readonly commonBytes?: number;
+  /** A survey leaves so many pages to the exchange, for which the guest stands; 2,048 (8 MiB) if not said. */
+  readonly surveyLeftPages?: number;
 }
 
 const commonBytesUsual = 64 << 20;

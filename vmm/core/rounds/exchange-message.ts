@@ -47,6 +47,17 @@ export const MessageType = {
   refused: 13,
   /** This guest is not waiting to be made equal. */
   declined: 14,
+  /** Of a survey, see survey-leader.ts: last round; answer: the own set, or nothing where all pages may differ. */
+  surveyOpen: 15,
+  surveyOpened: 16,
+  /** u32 count, u32 pages, their hashes; answer: a bit for each page that differs. */
+  surveyHashes: 17,
+  surveyDiffer: 18,
+  /** Pages that differ: u32 page, u32 1 whole or 0 zero, contents. Not answered: the next pass looks. */
+  surveyPages: 19,
+  /** What was not found equal is in the leader's set, as of a round that both now name. */
+  surveyEnd: 20,
+  surveyEnded: 21,
 } as const;
 
 export const EXCHANGE_HEADER_BYTES = 40;

@@ -114,7 +114,7 @@ class Pair {
         if (fate < 0.2) wire.push(message);
         continue;
       }
-      to.receive(from, message, this.nowUs);
+      to.receive(from, message, false, this.nowUs);
     }
   }
 
@@ -248,7 +248,7 @@ describe('the exchange of a round', () => {
     pair.begin('reconcile', 2);
     pair.turn(false);
     const before = pair.backupGuest.memory.slice();
-    for (const message of late) pair.backup.receive(A, message, pair.nowUs);
+    for (const message of late) pair.backup.receive(A, message, false, pair.nowUs);
     expect(pair.backupGuest.memory).toEqual(before);
     pair.settle();
     expect(pair.leaderOutcome?.type).toBe('equal');

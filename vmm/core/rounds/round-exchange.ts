@@ -7,9 +7,13 @@ import type { CommonVersions } from './common-versions.ts';
 import { ExchangeBackup, type Standing } from './exchange-backup.ts';
 import type { ExchangeGuest } from './exchange-guest.ts';
 import { ExchangeLeader, type ExchangeAim } from './exchange-leader.ts';
+import { MerkleRefusal } from '../../../merkle/refusal.ts';
 import { ExchangeMemory, type ExchangeSettings } from './exchange-memory.ts';
-import { MessageType, openMessage } from './exchange-message.ts';
+import { MessageType, openMessage, type ExchangeMessage } from './exchange-message.ts';
+import { ExchangeRefusal } from './exchange-refusal.ts';
 import type { ExchangeOutcome } from './round-report.ts';
+import { SurveyBackup } from './survey-backup.ts';
+import { SurveyLeader } from './survey-leader.ts';
 import type { UnreconciledSet } from './unreconciled-set.ts';
 
 const fromLeader: ReadonlySet<number> = new Set([
@@ -20,12 +24,22 @@ const fromLeader: ReadonlySet<number> = new Set([
   MessageType.confirm,
 ]);
 
+const ofSurveyor: ReadonlySet<number> = new Set([
+  MessageType.surveyOpen,
+  MessageType.surveyHashes,
+  MessageType.surveyPages,
+  MessageType.surveyEnd,
+]);
+
 export class RoundExchange {
   readonly set: UnreconciledSet;
   /** Last common versions, with one partner at a time. */
   readonly common: CommonVersions;
   readonly leader: ExchangeLeader;
   readonly backup: ExchangeBackup;
+  /** Ahead of an exchange that brings a guest in: while this one runs on. */
+  readonly survey: SurveyLeader;
+  readonly #surveyed: SurveyBackup;
   readonly #settings: ExchangeSettings;
   #partner: ReplicaId | undefined;
   #leaderId: ReplicaId | undefined;
@@ -39,19 +53,50 @@ export class RoundExchange {
     this.#settings = settings;
     this.leader = new ExchangeLeader(memory, settings);
     this.backup = new ExchangeBackup(memory, settings);
+    this.survey = new SurveyLeader(memory, settings);
+    this.#surveyed = new SurveyBackup(memory, settings);
   }
 
   /** Who leads and in which term: all that belongs to another term is void. */
   enterTerm(term: number, leader: ReplicaId | undefined, leads: boolean): void {
     this.backup.enterTerm(term);
+    this.#surveyed.enterTerm(term);
     this.#leaderId = leader;
-    if (!leads) this.leader.abandon();
-    else this.backup.abandon();
+    if (leads) {
+      this.backup.abandon();
+      this.#surveyed.abandon();
+    } else this.abandon();
   }
 
-  /** With whom this leader's exchange is under way. */
+  /** What this side leads is void. */
+  abandon(): void {
+    this.leader.abandon();
+    this.survey.abandon();
+  }
+
+  /** With whom this leader's exchange or survey is under way. */
   get partner(): ReplicaId | undefined {
-    return this.leader.underWay ? this.#partner : undefined;
+    return this.leader.underWay || this.survey.underWay ? this.#partner : undefined;
+  }
+
+  /** When something last came of what this side leads. */
+  get progressUs(): number {
+    return this.leader.underWay ? this.leader.progressUs : this.survey.progressUs;
+  }
+
+  tick(nowUs: number): void {
+    this.leader.tick(nowUs);
+    this.survey.tick(nowUs);
+  }
+
+  get deadlineUs(): number {
+    return Math.min(this.leader.deadlineUs, this.survey.deadlineUs);
+  }
+
+  /** Finds out in which pages `partner`, which waits, differs, while this guest runs on. */
+  beginSurvey(term: number, partner: ReplicaId, nowUs: number): void {
+    this.#partner = partner;
+    this.survey.begin(term, nowUs);
   }
 
   /** With whom the last one was, or is. */
@@ -74,30 +119,66 @@ export class RoundExchange {
     this.backup.stand(standing, nowUs);
   }
 
-  receive(from: ReplicaId, bytes: Uint8Array, nowUs: number): void {
+  /** `waits`: this guest stands and waits to be made equal. */
+  receive(from: ReplicaId, bytes: Uint8Array, waits: boolean, nowUs: number): void {
     const message = openMessage(bytes, this.#settings.crc32c);
     if (message === undefined) return;
     if (fromLeader.has(message.type)) {
       if (from !== this.#leaderId) return;
       if (message.type === MessageType.open) this.#meet(from);
       this.backup.receive(message, nowUs);
-    } else if (from === this.#partner) this.leader.receive(message, nowUs);
+    } else if (ofSurveyor.has(message.type)) {
+      if (from === this.#leaderId) this.#takeSurveyor(message, waits);
+    } else if (from === this.#partner) this.#takeAnswer(message, nowUs);
+  }
+
+  /** Where a surveyor says what cannot be, it finds that its survey is not known here. */
+  #takeSurveyor(message: ExchangeMessage, waits: boolean): void {
+    try {
+      this.#surveyed.receive(message, waits);
+    } catch (error) {
+      if (!(error instanceof ExchangeRefusal || error instanceof MerkleRefusal)) throw error;
+      this.#surveyed.abandon();
+    }
+  }
+
+  #takeAnswer(message: ExchangeMessage, nowUs: number): void {
+    if (!this.survey.underWay) {
+      this.leader.receive(message, nowUs);
+      return;
+    }
+    try {
+      this.survey.receive(message, nowUs);
+    } catch (error) {
+      if (!(error instanceof ExchangeRefusal || error instanceof MerkleRefusal)) throw error;
+      this.survey.abandon();
+    }
   }
 
   /** To whom the message at hand goes; undefined: there is none. */
   get addressee(): ReplicaId | undefined {
-    if (this.leader.peek() !== undefined) return this.#partner;
-    return this.backup.peek() === undefined ? undefined : this.#leaderId;
+    if (this.#led !== undefined) return this.#partner;
+    return this.#followed === undefined ? undefined : this.#leaderId;
   }
 
   /** The message at hand, the same until `sent`. */
   peek(): Uint8Array | undefined {
-    return this.leader.peek() ?? this.backup.peek();
+    return (this.#led ?? this.#followed)?.peek();
   }
 
   sent(): void {
-    if (this.leader.peek() !== undefined) this.leader.sent();
-    else this.backup.sent();
+    (this.#led ?? this.#followed)?.sent();
+  }
+
+  /** Whoever has something to say as a leader. */
+  get #led(): ExchangeLeader | SurveyLeader | undefined {
+    if (this.leader.peek() !== undefined) return this.leader;
+    return this.survey.peek() === undefined ? undefined : this.survey;
+  }
+
+  get #followed(): ExchangeBackup | SurveyBackup | undefined {
+    if (this.backup.peek() !== undefined) return this.backup;
+    return this.#surveyed.peek() === undefined ? undefined : this.#surveyed;
   }
 
   takeOutcome(): ExchangeOutcome | undefined {

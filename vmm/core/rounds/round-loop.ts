@@ -32,6 +32,8 @@ export class RoundLoop {
   #unnamedSinceUs = Infinity;
   /** Whom the exchange under way is to bring in. */
   #joining: { readonly replica: ReplicaId; readonly incarnation: number } | undefined;
+  /** It was surveyed: the exchange that brings it in comes next. */
+  #surveyed = false;
   /** Lockstep: memories were found different, and are not repaired yet. */
   #repair = false;
   #term = 0;
@@ -84,7 +86,7 @@ export class RoundLoop {
   get deadlineUs(): number {
     const { exchange, times } = this.#parts;
     const askUs = this.#outside ? this.#askedUs + times.askAgainUs : this.#toldUs + times.tellAgainUs;
-    return Math.min(askUs, exchange.leader.deadlineUs);
+    return Math.min(askUs, exchange.deadlineUs);
   }
 
   receive(from: ReplicaId, mail: RoundMail, bytes: Uint8Array, nowUs: number): void {
@@ -92,22 +94,36 @@ export class RoundLoop {
     const { exchange } = this.#parts;
     if (mail === RoundMail.exchange) {
       this.#enterTerm();
-      exchange.receive(from, bytes, nowUs);
+      exchange.receive(from, bytes, this.#outside && this.#parts.guest.stands, nowUs);
       // What is applied is not VALID until it is proven, and nobody may hear otherwise.
       this.#tellValid();
       return;
     }
     const value = readUint64(new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength), 0);
     if (mail === RoundMail.executed) this.partners.executed(from, value, nowUs);
-    else this.partners.wants(from, value);
+    else this.#wanted(from, value);
+  }
+
+  #wanted(from: ReplicaId, incarnation: number): void {
+    const joining = this.#joining;
+    if (joining?.replica === from) {
+      if (joining.incarnation === incarnation) return;
+      // Another guest: the one that was to come in is gone.
+      this.#giveUpJoining();
+    }
+    this.partners.wants(from, incarnation);
+  }
+
+  #giveUpJoining(): void {
+    this.#parts.exchange.abandon();
+    this.#joining = undefined;
+    this.#surveyed = false;
   }
 
   peerGone(peer: ReplicaId): void {
     const { exchange } = this.#parts;
     this.partners.gone(peer);
-    if (exchange.partner !== peer) return;
-    exchange.leader.abandon();
-    this.#joining = undefined;
+    if (exchange.partner === peer) this.#giveUpJoining();
   }
 
   /** The log began anew behind `index`, a record that this guest may not have executed. */
@@ -120,7 +136,7 @@ export class RoundLoop {
     const { falcon, guest, exchange } = this.#parts;
     this.#nowUs = nowUs;
     this.#enterTerm();
-    exchange.leader.tick(nowUs);
+    exchange.tick(nowUs);
     let worked = this.#takeOutcome();
     if (guest.takeEnd()) {
       this.#roundEnded();
@@ -140,7 +156,10 @@ export class RoundLoop {
     exchange.enterTerm(falcon.term, falcon.leader, falcon.role === 'leader');
     if (this.#term !== falcon.term) this.#standsFor = -1;
     this.#term = falcon.term;
-    if (falcon.role !== 'leader') this.#joining = undefined;
+    if (falcon.role !== 'leader') {
+      this.#joining = undefined;
+      this.#surveyed = false;
+    }
   }
 
   #tellValid(): void {
@@ -227,7 +246,7 @@ export class RoundLoop {
   #mayMove(): boolean {
     const { falcon, exchange } = this.#parts;
     if (falcon.role === 'leader') {
-      if (!falcon.mayServe) return false;
+      if (!falcon.mayServe || exchange.survey.wantsTurn) return false;
       return !exchange.leader.underWay || exchange.leader.hashed;
     }
     return this.#standsFor === -1 || exchange.backup.hashed || this.#parts.mode === 'checkpoint';
@@ -304,7 +323,7 @@ export class RoundLoop {
     this.#repair = false;
     this.#standsFor = -1;
     this.#unnamedSinceUs = Infinity;
-    exchange.leader.abandon();
+    exchange.abandon();
     exchange.backup.abandon();
     this.#tellValid();
     if (guest.serving) guest.endServing();
@@ -418,15 +437,36 @@ export class RoundLoop {
       world.event('serving', self, guest.appliedIndex);
       return true;
     }
-    if (this.#joining !== undefined && this.#nowUs - exchange.leader.progressUs > times.stallUs) {
+    if (this.#joining !== undefined && this.#nowUs - exchange.progressUs > times.stallUs) {
       world.event('transfer-given-up', this.#joining.replica, guest.appliedIndex);
-      exchange.leader.abandon();
+      this.#giveUpJoining();
+      return true;
+    }
+    if (this.#moveSurvey()) return true;
+    if (this.#runsNewest && !this.partners.someWait && !this.#surveyed)
+      return world.proposeAhead(this.#nowUs);
+    if (!this.level || exchange.leader.underWay || falcon.log.lastIndex !== falcon.commitIndex) return false;
+    return this.#beginJoin() || world.propose(this.#nowUs);
+  }
+
+  /** The guest has to stand soon. */
+  get wantsStand(): boolean {
+    return this.#parts.exchange.survey.wantsTurn || this.#surveyed;
+  }
+
+  #moveSurvey(): boolean {
+    const { exchange, guest } = this.#parts;
+    const { survey } = exchange;
+    if (this.#joining === undefined || this.#surveyed) return false;
+    if (survey.takeDeclined()) {
       this.#joining = undefined;
       return true;
     }
-    if (this.#runsNewest && !this.partners.someWait) return world.proposeAhead(this.#nowUs);
-    if (!this.level || exchange.leader.underWay || falcon.log.lastIndex !== falcon.commitIndex) return false;
-    return this.#beginJoin() || world.propose(this.#nowUs);
+    this.#surveyed = survey.takeDone();
+    if (this.#surveyed) return true;
+    if (!survey.wantsTurn || !guest.stands || this.#open !== NONE) return false;
+    survey.turn(this.#nowUs);
+    return true;
   }
 
   /** The guest runs the newest round of the log. */
@@ -440,19 +480,21 @@ export class RoundLoop {
     const { exchange, times, world } = this.#parts;
     const { partner } = this.partners;
     if (partner === undefined) return false;
-    const stalls = exchange.partner === partner && this.#nowUs - exchange.leader.progressUs > times.stallUs;
+    const stalls =
+      exchange.partner === partner && this.#nowUs - exchange.progressUs > times.stallUs;
     if (!this.partners.mustGo(partner) && !stalls && !this.partners.lags(partner, this.#nowUs)) return false;
     const index = this.partners.remove(partner);
     if (index === 0) return false;
     world.event('degraded', partner, index);
     // A comparison is given up; an open round stays open until the record has committed.
-    exchange.leader.abandon();
+    exchange.abandon();
     this.partners.fault(partner);
     return true;
   }
 
   #beginJoin(): boolean {
-    const { exchange, falcon, guest, world } = this.#parts;
+    const { exchange, falcon, world } = this.#parts;
+    if (this.#joining !== undefined) return this.#surveyed && this.#beginAdopting(this.#joining.replica);
     if (!world.transferable) return false;
     const wanting = this.partners.takeWanting();
     if (wanting === undefined) return false;
@@ -465,6 +507,14 @@ export class RoundLoop {
       return true;
     }
     this.#joining = wanting;
+    if (partner === replica) return this.#beginAdopting(replica);
+    exchange.beginSurvey(falcon.term, replica, this.#nowUs);
+    return true;
+  }
+
+  #beginAdopting(replica: ReplicaId): boolean {
+    const { exchange, falcon, guest } = this.#parts;
+    this.#surveyed = false;
     exchange.begin({ kind: 'adopt', term: falcon.term, index: guest.appliedIndex }, replica, this.#nowUs);
     return true;
   }

@@ -95,14 +95,27 @@ export class UnreconciledSet {
 
   /** The memories were equal over `union` at that moment: exactly those pages leave the set. */
   settle(name: RoundName, union: Uint32Array): void {
-    const memory = this.#memory;
     this.lose();
     subtractFrom(this.#compared, union);
+    this.#name(name);
+    this.#setFlag(FLAG_INTACT, true);
+  }
+
+  /** As of `name`, the guests differ in the pages of `words` at most, and in what is not collected yet. */
+  restart(name: RoundName, words: Uint32Array): void {
+    this.lose();
+    this.since.set(words);
+    this.#compared.fill(0);
+    this.#name(name);
+    this.#setFlag(FLAG_INTACT, true);
+  }
+
+  #name(name: RoundName): void {
+    const memory = this.#memory;
     memory[word.term] = name.term;
     memory[word.attempt] = name.attempt;
     memory[word.indexLow] = name.index >>> 0;
     memory[word.indexHigh] = Math.floor(name.index / TWO_32);
-    this.#setFlag(FLAG_INTACT, true);
   }
 
   #flag(flag: number): boolean {
