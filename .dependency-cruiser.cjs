@@ -33,7 +33,10 @@ module.exports = {
     { from: { path: '^vmm/core/' }, to: { path: '^(vmm/core|merkle)/' } },
     { from: { path: '^vmm/io/' }, to: { path: '^(vmm/io|vmm/core|merkle|native)/' } },
     { from: { path: '^vmm/transfer/' }, to: { path: '^(vmm/transfer|vmm/io|vmm/core|merkle)/' } },
-    { from: { path: '^vmm/guest/' }, to: { path: '^(vmm/guest|vmm/transfer|vmm/io|vmm/core|merkle|native)/' } },
+    {
+      from: { path: '^vmm/guest/' },
+      to: { path: '^(vmm/guest|vmm/transfer|vmm/io|vmm/core|merkle|native)/' },
+    },
     { from: { path: '^vmm/[^/]+$' }, to: { path: '^(vmm|merkle|native)/' } },
     { from: { path: '^images/' }, to: { path: '^images/' } },
     { from: { path: '^cli/' }, to: { path: '^(cli/|vmm/index\\.ts$|images/index\\.ts$)' } },

@@ -1,5 +1,5 @@
 /** How a VM's status looks: health first, then the replicas, then the figures. */
-import type { ReplicaStatus, VmStatus } from '../vmm/index.ts';
+import type { AgentStatus, ExchangeFigures, ReplicaStatus, VmStatus } from '../vmm/index.ts';
 import { paint, renderTable, type Style } from './output.ts';
 
 const styles: Readonly<Record<VmStatus['protection'], Style>> = {
@@ -62,9 +62,11 @@ function figures({ replicas, leader, lastFailover }: VmStatus): string[] {
   const status = replicas.find((replica) => replica.name === leader)?.status;
   if (status !== undefined) {
     const perSecond = status.roundsPerSecond.toFixed(1);
+    const { exchange } = status;
+    const pause = exchange === null ? '' : `   pause ${percentiles(exchange.pauseMs)}`;
     lines.push(
-      `rounds  ${perSecond}/s, ${count(status.rounds)} in all   guest time ${(status.virtualMs / 1000).toFixed(1)} s   frames in ${count(status.framesDelivered)}`,
-      `pages   compared ${count(status.verifications)} times, ${count(status.verifiedPages)} pages   divergent ${count(status.divergentPages)}   unequal roots ${count(status.mismatches)}`,
+      `rounds  ${perSecond}/s, ${count(status.rounds)} in all   guest time ${(status.virtualMs / 1000).toFixed(1)} s   frames in ${count(status.framesDelivered)}${pause}`,
+      ...(exchange === null ? comparisons(status) : exchanges(exchange)),
     );
   }
   if (lastFailover !== null) {
@@ -72,6 +74,31 @@ function figures({ replicas, leader, lastFailover }: VmStatus): string[] {
     lines.push(`last    failover ${time(lastFailover.time)}  ${from}→${to}  gap ${count(gapMs)} ms`);
   }
   return lines;
+}
+
+function comparisons({ verifications, verifiedPages, divergentPages, mismatches }: AgentStatus): string[] {
+  return [
+    `pages   compared ${count(verifications)} times, ${count(verifiedPages)} pages   divergent ${count(divergentPages)}   unequal roots ${count(mismatches)}`,
+  ];
+}
+
+/** Means of a round, lately. */
+function exchanges({
+  dirtyPages,
+  divergentPages,
+  sentBytes,
+  savedPercent,
+  heldMs,
+}: ExchangeFigures): string[] {
+  const percent = dirtyPages === 0 ? 0 : (100 * divergentPages) / dirtyPages;
+  return [
+    `pages   dirty ${count(Math.round(dirtyPages))}   divergent ${count(Math.round(divergentPages))} (${percent.toFixed(1)} %)   shipped ${(sentBytes / 1e3).toFixed(1)} kB/round   saved ${savedPercent.toFixed(1)} %`,
+    `output  held ${percentiles(heldMs)}`,
+  ];
+}
+
+function percentiles({ p50, p99, max }: ExchangeFigures['pauseMs']): string {
+  return `p50 ${p50.toFixed(1)} / p99 ${p99.toFixed(1)} / max ${max.toFixed(0)} ms`;
 }
 
 function count(value: number): string {

@@ -7,7 +7,7 @@ import type { ExecutionMode } from './core/rounds/round-parts.ts';
 import { probeKvm, type KvmProbe } from './io/kvm-probe.ts';
 import { vcpusMax } from './io/qemu/profile.ts';
 
-export type Accelerator = 'auto' | 'tcg' | 'kvm';
+type Accelerator = 'auto' | 'tcg' | 'kvm';
 
 export interface ExecutionWish {
   /** Undefined: whatever fits. */

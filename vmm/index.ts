@@ -3,6 +3,7 @@
 export { BrokenEnvironmentError, GaiaError } from './core/errors.ts';
 export type { AgentStatus } from './agent-status.ts';
 export type { AgentEvent } from './event-log.ts';
+export type { ExchangeFigures } from './guest/guest-driver.ts';
 export { folders, type Folders } from './io/folders.ts';
 export { checkMachine, type CheckLine, type Verdict } from './io/machine-check.ts';
 export { gaiaVersion, projectFolder, selfCommand } from './io/project-folder.ts';

@@ -39,6 +39,16 @@ const metrics: readonly Metric[] = [
   ),
   counter('gaia_divergent_pages_total', 'Pages that differed', (status) => status.divergentPages),
   gauge(
+    'gaia_round_pause_seconds',
+    'How long the guest stood for the last rounds, median; free-running guests only',
+    (status) => (status.exchange?.pauseMs.p50 ?? 0) / 1000,
+  ),
+  gauge(
+    'gaia_round_sent_bytes',
+    'Bytes sent to the backup in a round, mean of the last ones; free-running guests only',
+    (status) => status.exchange?.sentBytes ?? 0,
+  ),
+  gauge(
     'gaia_transfer_sent_bytes',
     'State sent by the transfer under way',
     (status) => status.transfer?.sentBytes ?? 0,

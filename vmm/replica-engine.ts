@@ -325,7 +325,8 @@ export class ReplicaEngine {
   #tellFailover(): void {
     const from = this.#formerLeader;
     // While a new VM's replicas find each other, one may lead that has no guest yet: nobody was served by it.
-    const isBeginning = this.#incarnation === 1 && this.#first && this.#driver?.figures(this.#nowUs).rounds === 0;
+    const isBeginning =
+      this.#incarnation === 1 && this.#first && this.#driver?.figures(this.#nowUs).rounds === 0;
     if (from === undefined || isBeginning) return;
     const { falcon } = this.consensus;
     const gapMs = Math.round((this.#nowUs - falcon.state.leaderContactUs) / 1000);

@@ -109,7 +109,9 @@ export class LockstepDriver implements GuestDriver {
   /** The log lost touch with the leader's and began anew: this guest lacks rounds, and needs state again. */
   logRebased(index: LogIndex): void {
     if (this.#receiver !== undefined) return;
-    this.#around.event('rebased', `The log begins anew behind record ${index}: the guest needs state`, { index });
+    this.#around.event('rebased', `The log begins anew behind record ${index}: the guest needs state`, {
+      index,
+    });
     this.#abandonChecks();
     this.#receiver = new StateReceiver(this.executor.port);
   }
@@ -353,7 +355,9 @@ export class LockstepDriver implements GuestDriver {
       this.#sender = undefined;
       if (executor.serving) {
         executor.endServing();
-        this.#around.event('serving-ended', `Term ${falcon.term} is led by another replica`, { term: falcon.term });
+        this.#around.event('serving-ended', `Term ${falcon.term} is led by another replica`, {
+          term: falcon.term,
+        });
         return true;
       }
       return false;
@@ -445,10 +449,15 @@ export class LockstepDriver implements GuestDriver {
       { replica, incarnation: this.#receiverIncarnation },
     ]);
     if (typeof result === 'string') {
-      this.#around.event('set-refused', `${this.#around.name(replica)} not added to the executing set: ${result}`);
+      this.#around.event(
+        'set-refused',
+        `${this.#around.name(replica)} not added to the executing set: ${result}`,
+      );
       return;
     }
-    this.#around.event('protected', `${this.#around.name(replica)} executes from record ${result}`, { index: result });
+    this.#around.event('protected', `${this.#around.name(replica)} executes from record ${result}`, {
+      index: result,
+    });
   }
 
   /** A backup that is gone or stands still must not hold up the service: it leaves the executing set. */
@@ -468,9 +477,13 @@ export class LockstepDriver implements GuestDriver {
         falcon.executingSet.filter((member) => member.replica !== replica),
       );
       if (typeof result === 'number') {
-        this.#around.event('degraded', `${this.#around.name(replica)} no longer executes: it has ended or stands still`, {
-          index: result,
-        });
+        this.#around.event(
+          'degraded',
+          `${this.#around.name(replica)} no longer executes: it has ended or stands still`,
+          {
+            index: result,
+          },
+        );
         this.#abandonChecks();
       }
       return;
@@ -482,8 +495,7 @@ export class LockstepDriver implements GuestDriver {
     const { ingress } = executor.port;
     const framesWait = ingress.hasEntry;
     const check = this.#checkDue(executor, framesWait);
-    if (check !== undefined)
-      return typeof this.#around.falcon.propose(check, 0, nothing) === 'number';
+    if (check !== undefined) return typeof this.#around.falcon.propose(check, 0, nothing) === 'number';
     const sliceNs = this.#pacemaker.sliceNs(nowUs * 1000, executor.virtualNs, executor.idle, framesWait);
     this.#waitsForPace = sliceNs === 0;
     return sliceNs !== 0 && this.#proposeRound(executor, executor.virtualNs + sliceNs);

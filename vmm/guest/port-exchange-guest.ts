@@ -82,7 +82,8 @@ export class PortExchangeGuest implements ExchangeGuest {
     const { deviceState, deliver } = this.#executor.port;
     const view = new DataView(state.buffer, state.byteOffset, state.length);
     const bytes = state.length < headerBytes ? 0 : view.getUint32(0, true);
-    const frames = state.length < headerBytes ? 0 : (view.getUint32(20, true) - view.getUint32(16, true)) >>> 0;
+    const frames =
+      state.length < headerBytes ? 0 : (view.getUint32(20, true) - view.getUint32(16, true)) >>> 0;
     const fits = bytes > 0 && bytes <= deviceState.length && frames <= deliver.data.length;
     if (!fits || state.length !== headerBytes + bytes + frames)
       throw new ExchangeRefusal(

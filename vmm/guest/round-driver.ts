@@ -11,7 +11,12 @@ import { EXCHANGE_HEADER_BYTES } from '../core/rounds/exchange-message.ts';
 import { FreePacer } from '../core/rounds/free-pacer.ts';
 import { RoundExchange } from '../core/rounds/round-exchange.ts';
 import { RoundLoop } from '../core/rounds/round-loop.ts';
-import { RoundMail, type ExecutionMode, type RoundEvent, type RoundWorld } from '../core/rounds/round-parts.ts';
+import {
+  RoundMail,
+  type ExecutionMode,
+  type RoundEvent,
+  type RoundWorld,
+} from '../core/rounds/round-parts.ts';
 import { RoundRecordType } from '../core/rounds/round-record.ts';
 import type { ExchangeOutcome } from '../core/rounds/round-report.ts';
 import { UnreconciledSet } from '../core/rounds/unreconciled-set.ts';
@@ -140,7 +145,8 @@ export class RoundDriver implements GuestDriver, RoundWorld {
 
   receive(peer: TransportPeer, kind: number, bytes: Uint8Array): void {
     for (const [mail, number] of Object.entries(mailKinds))
-      if (number === kind) this.#loop.receive(peer.id, mail as RoundMail, bytes, this.#around.falcon.state.nowUs);
+      if (number === kind)
+        this.#loop.receive(peer.id, mail as RoundMail, bytes, this.#around.falcon.state.nowUs);
   }
 
   peerGone(peer: ReplicaId): void {
@@ -243,14 +249,19 @@ export class RoundDriver implements GuestDriver, RoundWorld {
       return;
     }
     this.#off = true;
-    this.#around.guestOff(recordCount(log.memory, at) === stopReason.shutdown ? 'powered off' : 'crashed', index);
+    this.#around.guestOff(
+      recordCount(log.memory, at) === stopReason.shutdown ? 'powered off' : 'crashed',
+      index,
+    );
   }
 
   exchanged(leads: boolean, outcome: ExchangeOutcome): void {
     const { type, report } = outcome;
     if (type === 'mismatch' || type === 'refused') {
       this.#mismatches++;
-      this.#around.event('exchange-failed', `After record ${report.index}: ${outcome.text}`, { index: report.index });
+      this.#around.event('exchange-failed', `After record ${report.index}: ${outcome.text}`, {
+        index: report.index,
+      });
     }
     if (type === 'different') {
       this.#mismatches++;
@@ -260,10 +271,8 @@ export class RoundDriver implements GuestDriver, RoundWorld {
       });
     }
     if (type !== 'equal' || !leads) return;
-    if (report.kind === 'adopt') {
-      this.#tellAdopted(report.sentBytes);
-      return;
-    }
+    if (report.kind === 'adopt') this.#tellAdopted(report.sentBytes);
+    if (report.kind === 'adopt' || report.kind === 'compare') return;
     this.#reconciled++;
     this.#unionPages += report.unionPages;
     this.#divergentPages += report.divergentPages;

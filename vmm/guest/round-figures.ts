@@ -42,6 +42,7 @@ export class RoundFigures {
 
 function percentiles(values: number[]): Percentiles {
   values.sort((one, other) => one - other);
-  const at = (share: number): number => values[Math.min(values.length - 1, Math.floor(share * values.length))] ?? 0;
+  const at = (share: number): number =>
+    values[Math.min(values.length - 1, Math.floor(share * values.length))] ?? 0;
   return { p50: at(0.5), p99: at(0.99), max: values.at(-1) ?? 0 };
 }

@@ -15,7 +15,7 @@ export interface FreePacerSettings {
   readonly idleUsMax: number;
 }
 
-export const DEFAULT_FREE_PACER: FreePacerSettings = {
+const DEFAULT_FREE_PACER: FreePacerSettings = {
   busyUsMax: 20_000,
   graceUs: 1_000,
   idleUsMin: 10_000,

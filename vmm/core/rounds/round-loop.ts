@@ -84,9 +84,9 @@ export class RoundLoop {
 
   /** When `pass` has something to do without an input. */
   get deadlineUs(): number {
-    const { exchange, times } = this.#parts;
+    const { exchange, falcon, times } = this.#parts;
     const askUs = this.#outside ? this.#askedUs + times.askAgainUs : this.#toldUs + times.tellAgainUs;
-    return Math.min(askUs, exchange.deadlineUs);
+    return Math.min(falcon.role === 'leader' ? Infinity : askUs, exchange.deadlineUs);
   }
 
   receive(from: ReplicaId, mail: RoundMail, bytes: Uint8Array, nowUs: number): void {
@@ -480,8 +480,7 @@ export class RoundLoop {
     const { exchange, times, world } = this.#parts;
     const { partner } = this.partners;
     if (partner === undefined) return false;
-    const stalls =
-      exchange.partner === partner && this.#nowUs - exchange.progressUs > times.stallUs;
+    const stalls = exchange.partner === partner && this.#nowUs - exchange.progressUs > times.stallUs;
     if (!this.partners.mustGo(partner) && !stalls && !this.partners.lags(partner, this.#nowUs)) return false;
     const index = this.partners.remove(partner);
     if (index === 0) return false;

@@ -140,7 +140,7 @@ export class SurveyBackup {
     const { space } = this.#memory.guest;
     const { pageBytes, pageWords } = space;
     const view = new DataView(payload.buffer, payload.byteOffset, payload.length);
-    for (let at = 0; at < payload.length; ) {
+    for (let at = 0; at < payload.length;) {
       const page = view.getUint32(at, true);
       const whole = view.getUint32(at + 4, true) === PAGE_WHOLE;
       const end = at + PAGE_ENTRY_BYTES + (whole ? pageBytes : 0);
@@ -160,7 +160,8 @@ export class SurveyBackup {
   }
 
   #ended(message: ExchangeMessage, payload: Uint8Array): void {
-    if (payload.length !== SURVEY_NAME_BYTES) throw new ExchangeRefusal(`A survey's end of ${payload.length} bytes`);
+    if (payload.length !== SURVEY_NAME_BYTES)
+      throw new ExchangeRefusal(`A survey's end of ${payload.length} bytes`);
     const { guest, set } = this.#memory;
     const pages = new Uint32Array(countBits(this.#written));
     guest.invalidate(pages, listBits(this.#written, pages));

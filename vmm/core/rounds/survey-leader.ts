@@ -128,7 +128,8 @@ export class SurveyLeader {
 
   tick(nowUs: number): void {
     this.#nowUs = nowUs;
-    if (nowUs >= this.#resendAtUs && this.#sender.exhausted && this.#ready === undefined) this.#sender.again();
+    if (nowUs >= this.#resendAtUs && this.#sender.exhausted && this.#ready === undefined)
+      this.#sender.again();
   }
 
   get deadlineUs(): number {
@@ -276,15 +277,16 @@ export class SurveyLeader {
         continue;
       }
       view.setUint32(at + 4, PAGE_WHOLE, true);
-      this.#message.set(
-        new Uint8Array(words.buffer, words.byteOffset, pageBytes),
-        at + PAGE_ENTRY_BYTES,
-      );
+      this.#message.set(new Uint8Array(words.buffer, words.byteOffset, pageBytes), at + PAGE_ENTRY_BYTES);
       at += PAGE_ENTRY_BYTES + pageBytes;
     }
     const message = this.#message.subarray(0, at);
     const totalBytes = at - EXCHANGE_HEADER_BYTES;
-    sealMessage(message, { ...this.#heading(MessageType.surveyPages), part: 0, totalBytes }, this.#settings.crc32c);
+    sealMessage(
+      message,
+      { ...this.#heading(MessageType.surveyPages), part: 0, totalBytes },
+      this.#settings.crc32c,
+    );
     return message;
   }
 
@@ -325,6 +327,5 @@ function writeName(view: DataView, at: number, { term, attempt, index }: RoundNa
 }
 
 function isZero(words: Uint32Array): boolean {
-  for (let at = 0; at < words.length; at++) if (words[at] !== 0) return false;
-  return true;
+  return words.every((word) => word === 0);
 }
