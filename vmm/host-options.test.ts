@@ -11,6 +11,7 @@ const options: HostOptions = {
     ...{ port: 11_211, memoryBytesMin: 1 },
   },
   memoryBytes: 1,
+  execution: { mode: undefined, accelerator: 'auto', vcpus: 1 },
   durability: 'disk',
   guestAddress: '192.0.2.10/24',
   gateway: '',

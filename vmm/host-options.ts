@@ -1,4 +1,5 @@
 /** What is said of a VM whose replicas are on separate hosts, and what of it this host can tell to be wrong. */
+import type { ExecutionWish } from './execution-choice.ts';
 import { networkInterfaces } from 'node:os';
 import { GaiaError } from './core/errors.ts';
 import type { PeerAddress } from './io/transport/meeting.ts';
@@ -8,6 +9,7 @@ export interface HostOptions {
   readonly name: string;
   readonly image: GuestImage;
   readonly memoryBytes: number;
+  readonly execution: ExecutionWish;
   readonly durability: 'disk' | 'memory';
   /** Of the guest on the bridges' network, with prefix length. */
   readonly guestAddress: string;

@@ -20,6 +20,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Agent } from './agent.ts';
 import { GaiaError } from './core/errors.ts';
 import { toReplicaId } from './core/ids.ts';
+import { chooseExecution, type Execution } from './execution-choice.ts';
 import { localReplica, type HostOptions, type ReplicaPlace } from './host-options.ts';
 import { bridgeExists } from './io/bridge.ts';
 import { selfCommand } from './io/project-folder.ts';
@@ -75,7 +76,8 @@ export async function runHostedReplica(
     return;
   }
   await refuseHost(options, place, executes);
-  const draft = makeDraft(options, place, await requireQemu());
+  const qemu = await requireQemu();
+  const draft = makeDraft(options, place, qemu, await chooseExecution(options.execution, qemu.file));
   const plan = withOrigin(draft, knownOrigin(draft) ?? (await firstOrigin(draft, say, signal)));
   makeStateFolder(plan, place);
   writeVmPlan(plan);
@@ -108,7 +110,12 @@ async function refuseHost(
 // The plan -----------------------------------------------------------------------------------------------
 
 /** All that the file says; its origin is still to be found. */
-function makeDraft(options: HostOptions, place: ReplicaPlace, qemu: InstalledQemu): VmPlan {
+function makeDraft(
+  options: HostOptions,
+  place: ReplicaPlace,
+  qemu: InstalledQemu,
+  { mode, reason, accelerator }: Execution,
+): VmPlan {
   const { name, image, memoryBytes, durability, guestAddress, gateway } = options;
   const seed = createHash('sha256').update(
     JSON.stringify([name, options.replicas.map(({ address }) => address)]),
@@ -131,18 +138,20 @@ function makeDraft(options: HostOptions, place: ReplicaPlace, qemu: InstalledQem
     port: image.port,
     machine: 'pc',
     memoryBytes,
+    vcpus: options.execution.vcpus,
+    accelerator,
+    scans: false,
     // The same for a VM that is started afresh: its neighbours may still know it.
     mac: `52:54:00:${hex.slice(6, 8)}:${hex.slice(8, 10)}:${hex.slice(10, 12)}`,
     rtcBase: '',
   };
-  const mode = 'lockstep';
   const shared = sharedFacts({
     ...{ name, mode, durability, guest, replicas, guestAddress, gateway },
     qemuBuild: qemu.buildId,
   });
   return {
     schema: 1,
-    ...{ name, mode, durability, replicas, guest },
+    ...{ name, mode, modeReason: reason, durability, replicas, guest },
     clusterId: '',
     transport: 'fabric',
     qemu: qemu.file,

@@ -16,7 +16,7 @@ beforeEach(() => {
     ...{ name: 'web1', durability: 'disk', mode: 'lockstep', guestAddress: '192.0.2.10/24', gateway: '' },
     guest: {
       ...{ image: 'memcached', kernel, initrd, kernelArguments: ['quiet'], readyMarker: null, port: null },
-      ...{ machine: 'pc', memoryBytes: 256 << 20 },
+      ...{ machine: 'pc', memoryBytes: 256 << 20, vcpus: 1, accelerator: 'tcg', scans: false },
     },
     replicas: [{ name: 'alpha', peerAddress: { host: '192.0.2.1', port: 7700 } }],
     qemuBuild: '0123456789abcdef',

@@ -26,6 +26,8 @@ export function sharedFacts(of: FactsOf): SharedFacts {
     name: of.name,
     mode: of.mode,
     durability: of.durability,
+    accel: guest.accelerator,
+    vcpus: String(guest.vcpus),
     memory: `${guest.memoryBytes / 2 ** 20}M`,
     replicas: of.replicas
       .map(({ name, peerAddress }) => `${name} ${peerAddress?.host ?? ''}:${peerAddress?.port ?? ''}`)

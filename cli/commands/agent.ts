@@ -20,6 +20,9 @@ interface HostConfig {
   readonly initrd?: string;
   readonly append?: string;
   readonly memory?: string;
+  readonly mode?: 'vsmr' | 'lockstep' | 'checkpoint';
+  readonly accel?: 'auto' | 'tcg' | 'kvm';
+  readonly vcpus?: number;
   readonly replicas?: number | readonly ReplicaConfig[];
   readonly durability?: 'disk' | 'memory';
   readonly transport?: string;
@@ -95,6 +98,7 @@ async function hostOptions(
     );
   return {
     ...{ name, image: guest, memoryBytes, durability, gateway },
+    execution: { mode: config.mode, accelerator: config.accel ?? 'auto', vcpus: config.vcpus ?? 1 },
     guestAddress: address,
     replicas: places,
   };
