@@ -48,6 +48,16 @@ export interface NativeBinding {
 
   /** CRC-32C (Castagnoli, reflected, as in RFC 3720) continued from `seed` (0 to begin). */
   crc32c(bytes: Uint8Array, seed: number): number;
+  /** The same over `length` bytes from `at` on, seed and result as signed 32 bits: leaves no garbage behind. */
+  readonly crc32cAt: (bytes: Uint8Array, at: number, length: number, seed: number) => number;
+  /** Copies `length` bytes; the ranges may overlap. Leaves no garbage behind, as `set(subarray())` does. */
+  readonly copyBytes: (
+    target: Uint8Array,
+    targetAt: number,
+    source: Uint8Array,
+    sourceAt: number,
+    length: number,
+  ) => void;
 
   /** Frequency of this machine's time stamp counter, measured against the monotonic clock for 20 ms, in which the
    * thread sleeps; some 10 parts in a million off. What a free-running microvm under TCG must be told. */

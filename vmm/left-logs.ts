@@ -20,7 +20,7 @@ export class LogLeftError extends GaiaError {
 
 /** One line for each replica that has left a log with records, or one that cannot be read. */
 export function leftLogs(plan: VmPlan): string[] {
-  const crc32c = crc32cWith((bytes, seed) => native().crc32c(bytes, seed));
+  const crc32c = crc32cWith(native().crc32cAt);
   return plan.replicas.flatMap((replica) => {
     const { logFolder } = replicaFiles(plan.name, replica.name);
     if (!hasSegments(logFolder)) return [];

@@ -13,6 +13,8 @@ void memory_unmap(const Napi::CallbackInfo& info);
 
 // checksum.cc
 Napi::Value crc32c(const Napi::CallbackInfo& info);
+Napi::Value crc32c_at(const Napi::CallbackInfo& info);
+void copy_bytes(const Napi::CallbackInfo& info);
 
 // doorbell.cc
 Napi::Value pipe_create(const Napi::CallbackInfo& info);

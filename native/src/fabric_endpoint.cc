@@ -193,8 +193,9 @@ void FabricEndpoint::post_doorbell(Operation* operation) {
   operation->doorbell = true;
   const ssize_t status = fi_recv(endpoint_, doorbell_memory_->pages()->base(), kDoorbellBytes,
                                  doorbell_memory_->descriptor(), FI_ADDR_UNSPEC, &operation->context);
-  // Receives that cannot be posted again are fewer, not wrong: a ring waits until there is one.
-  if (status != 0 && status != -FI_EAGAIN) {
+  if (status == -FI_EAGAIN) {
+    unposted_.push_back(operation);
+  } else if (status != 0) {
     throw FabricError(static_cast<int>(-status), "fi_recv", "Cannot listen for doorbells");
   }
 }
@@ -213,6 +214,11 @@ bool FabricEndpoint::finish(Operation* operation, int error, FabricCompletion* c
 
 size_t FabricEndpoint::poll(FabricCompletion* completions, size_t most) {
   size_t count = 0;
+  if (!unposted_.empty()) {
+    std::vector<Operation*> again;
+    again.swap(unposted_);
+    for (Operation* operation : again) post_doorbell(operation);
+  }
   while (count < most) {
     fi_cq_entry entries[kBatch];
     const size_t room = most - count < kBatch ? most - count : kBatch;

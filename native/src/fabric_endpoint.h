@@ -106,6 +106,8 @@ class FabricEndpoint {
   // LIFETIME: never moved; the provider holds pointers into it.
   std::unique_ptr<Operation[]> operations_;
   std::vector<Operation*> free_;
+  // Receives that the provider did not take: the next poll offers them again.
+  std::vector<Operation*> unposted_;
 };
 
 }  // namespace gaia

@@ -19,6 +19,8 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   define<gaia::memory_map>(exports, "memoryMap");
   define<gaia::memory_unmap>(exports, "memoryUnmap");
   define<gaia::crc32c>(exports, "crc32c");
+  define<gaia::crc32c_at>(exports, "crc32cAt");
+  define<gaia::copy_bytes>(exports, "copyBytes");
   define<gaia::pipe_create>(exports, "pipeCreate");
   define<gaia::wait_readable>(exports, "waitReadable");
   define<gaia::ring>(exports, "ring");

@@ -26,7 +26,7 @@ export class ShippingSide {
       space,
       common: new CommonPages(cacheBytes, space.pageLimit),
       commonState: new CommonState((bytes) => native().blake3(bytes)),
-      checksum: crc32cWith((bytes, seed) => native().crc32c(bytes, seed)),
+      checksum: crc32cWith(native().crc32cAt),
     };
     this.tree = new MerkleTree(new PageHasher(blocks));
   }

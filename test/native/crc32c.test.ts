@@ -46,6 +46,18 @@ describe('CRC-32C', () => {
     );
   });
 
+  it('is the same for a part of an array, as signed 32 bits, continued or not', () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 200 }), fc.nat(200), fc.nat(200), (bytes, one, other) => {
+        const at = Math.min(one, bytes.length);
+        const length = Math.min(other, bytes.length - at);
+        const part = bytes.slice(at, at + length);
+        expect(addon.crc32cAt(bytes, at, length, 0)).toBe(addon.crc32c(part, 0) | 0);
+        expect(addon.crc32cAt(bytes, at, length, -7)).toBe(addon.crc32c(part, -7 >>> 0) | 0);
+      }),
+    );
+  });
+
   it('gives the same with the CPU instruction and with the table', () => {
     const folder = mkdtempSync(join(tmpdir(), 'gaia-crc32c-'));
     onTestFinished(() => {

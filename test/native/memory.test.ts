@@ -15,6 +15,21 @@ function created(name: string, bytes: number): number {
   return fd;
 }
 
+describe('copied bytes', () => {
+  it('are those of the source, and nothing around them changes, also where both overlap', () => {
+    const all = Uint8Array.from({ length: 256 }, (_, at) => at);
+    const target = new Uint8Array(256);
+    addon.copyBytes(target, 7, all, 100, 33);
+    const expected = new Uint8Array(256);
+    expected.set(all.subarray(100, 133), 7);
+    expect(target).toEqual(expected);
+    const moved = all.slice();
+    addon.copyBytes(moved, 10, moved, 0, 200);
+    expect(moved).toEqual(all.slice().copyWithin(10, 0, 200));
+    addon.copyBytes(target, 256, all, 256, 0);
+  });
+});
+
 describe('shared memory', () => {
   it('is zeroed, as large as asked for and cannot shrink', () => {
     const fd = created('gaia-zero', 10_000);

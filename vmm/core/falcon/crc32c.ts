@@ -28,7 +28,7 @@ function buildTables(): Int32Array {
   return built;
 }
 
-/** Eight bytes a step by tables: needs no addon, allocates nothing, and is the quicker one below some 200 bytes. */
+/** Eight bytes a step by tables: needs no addon, allocates nothing, and is the quicker one below some 150 bytes. */
 export function crc32cByTables(bytes: Uint8Array, offset: number, length: number, seed: number): number {
   let crc = ~seed;
   let at = offset;
@@ -48,16 +48,10 @@ export function crc32cByTables(bytes: Uint8Array, offset: number, length: number
   return ~crc;
 }
 
-/**
- * Short ranges by tables, long ones by `wholeArray` (the addon's), for which a view must be made: worth it
- * only where the checksum costs more than the view.
- */
-export function crc32cWith(
-  wholeArray: (bytes: Uint8Array, seed: number) => number,
-  tableBytesMax = 512,
-): Crc32c {
+/** Short ranges by tables, long ones by `native`, the addon's, whose call costs as much as some 150 bytes by tables. */
+export function crc32cWith(native: Crc32c, tableBytesMax = 160): Crc32c {
   return (bytes, offset, length, seed) =>
     length <= tableBytesMax
       ? crc32cByTables(bytes, offset, length, seed)
-      : wholeArray(bytes.subarray(offset, offset + length), seed >>> 0) | 0;
+      : native(bytes, offset, length, seed);
 }

@@ -18,8 +18,21 @@ export interface LogLimits {
   readonly recordBytesMax: number;
 }
 
-/** Below this, copying word by word beats making the view that a block copy needs. */
-const WORD_COPY_BYTES_MAX = 4096;
+/** Up to this, copying word by word beats a call that copies a block. */
+const WORD_COPY_BYTES_MAX = 128;
+
+/** Copies `length` bytes from `sourceAt` of one array to `targetAt` of another. */
+export type CopyBytes = (
+  target: Uint8Array,
+  targetAt: number,
+  source: Uint8Array,
+  sourceAt: number,
+  length: number,
+) => void;
+
+/** Needs no addon, but makes a view for each copy. */
+const copyBytesByView: CopyBytes = (target, targetAt, source, sourceAt, length) =>
+  target.set(source.subarray(sourceAt, sourceAt + length), targetAt);
 
 export class FalconLog {
   readonly limits: LogLimits;
@@ -28,6 +41,7 @@ export class FalconLog {
   firstIndex = 1 as LogIndex;
   lastIndex = 0 as LogIndex;
 
+  readonly #copyBytes: CopyBytes;
   readonly #words: Int32Array;
   #foreign: Int32Array = new Int32Array(0);
   readonly #offsets: Int32Array;
@@ -42,7 +56,7 @@ export class FalconLog {
   /** Invariant: first byte behind the last record. */
   #end = 0;
 
-  constructor(limits: LogLimits) {
+  constructor(limits: LogLimits, copyBytes: CopyBytes = copyBytesByView) {
     invariant(limits.storageBytes % 8 === 0, 'log storage is a multiple of 8 bytes');
     invariant(limits.recordBytesMax % 8 === 0, 'the largest record is a multiple of 8 bytes');
     invariant(
@@ -50,6 +64,7 @@ export class FalconLog {
       'the log holds two records of the largest size',
     );
     this.limits = limits;
+    this.#copyBytes = copyBytes;
     // Behind the storage lies the inbox: where a record is checked while the storage has no room for it.
     const buffer = new ArrayBuffer(limits.storageBytes + limits.recordBytesMax);
     this.memory = recordMemory(new Uint8Array(buffer));
@@ -152,16 +167,10 @@ export class FalconLog {
   stage(source: Uint8Array, offset: number, length: number): number {
     const free = this.room(length);
     const at = free === -1 ? this.limits.storageBytes : free;
-    if (length > WORD_COPY_BYTES_MAX) {
-      this.memory.bytes.set(source.subarray(offset, offset + length), at);
-      return at;
-    }
     const from = source.byteOffset + offset;
-    if ((from & 3) === 0 && (length & 3) === 0) this.#copyWords(source, from >>> 2, at >>> 2, length >>> 2);
-    else
-      for (let position = 0; position < length; position++) {
-        this.memory.bytes[at + position] = source[offset + position] ?? 0;
-      }
+    const short = length <= WORD_COPY_BYTES_MAX && (from & 3) === 0 && (length & 3) === 0;
+    if (short) this.#copyWords(source, from >>> 2, at >>> 2, length >>> 2);
+    else this.#copyBytes(this.memory.bytes, at, source, offset, length);
     return at;
   }
 

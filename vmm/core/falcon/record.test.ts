@@ -43,7 +43,7 @@ describe('the checksum', () => {
   });
 
   it('is the same in one piece or continued, at any offset, by tables or by the whole array', () => {
-    const wholeArray = crc32cWith((bytes, seed) => crc32cByTables(bytes, 0, bytes.length, seed) >>> 0, 16);
+    const wholeArray = crc32cWith(crc32cByTables, 16);
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 80 }), fc.nat(80), fc.nat(20), (bytes, cutAt, offset) => {
         const cut = Math.min(cutAt, bytes.length);

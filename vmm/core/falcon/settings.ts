@@ -2,7 +2,7 @@
 import type { LogIndex, ReplicaId, Term } from '../ids.ts';
 import type { Crc32c } from './crc32c.ts';
 import type { ExecutingSet } from './executing-set.ts';
-import type { LogLimits } from './log.ts';
+import type { CopyBytes, LogLimits } from './log.ts';
 import type { OlderRecords } from './older-records.ts';
 
 export interface FalconTimes {
@@ -85,6 +85,8 @@ export interface FalconSettings {
   readonly times: FalconTimes;
   readonly logLimits: LogLimits;
   readonly crc32c: Crc32c;
+  /** Left out: by a way that leaves garbage behind. */
+  readonly copyBytes?: CopyBytes;
   /** Uniform in [0, 1). */
   readonly random: () => number;
 }
