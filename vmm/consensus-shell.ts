@@ -6,6 +6,7 @@
 import { native } from '../native/binding.ts';
 import { crc32cWith } from './core/falcon/crc32c.ts';
 import { IntakeResult } from './core/falcon/intake.ts';
+import type { CopyBytes } from './core/falcon/log.ts';
 import type { RegionRequest } from './core/falcon/read-region.ts';
 import { recordMemory } from './core/falcon/record.ts';
 import { FalconReplica } from './core/falcon/replica.ts';
@@ -54,6 +55,9 @@ export class ConsensusShell {
   /** A record on its way from the durable log to a backup. */
   readonly #older = recordMemory(new Uint8Array(recordBytesMax));
   readonly #block = recordMemory(new Uint8Array(64));
+  readonly #ackBlock = this.#block.bytes.subarray(0, ACK_BYTES);
+  readonly #heartbeatBlock = this.#block.bytes.subarray(0, HEARTBEAT_BYTES);
+  readonly #copyBytes: CopyBytes;
   readonly #attached = new Map<ReplicaId, AttachedRegion>();
   #region: OpenRegion | undefined;
   #regionWanted: RegionRequest | undefined;
@@ -61,7 +65,9 @@ export class ConsensusShell {
   constructor(settings: ConsensusSettings, transport: Transport) {
     const { self, voters, firstExecutor, durability, clusterId, folder, hardStateFile } = settings;
     this.#transport = transport;
-    const crc32c = crc32cWith((bytes, seed) => native().crc32c(bytes, seed));
+    const { crc32cAt, copyBytes } = native();
+    this.#copyBytes = copyBytes;
+    const crc32c = crc32cWith(crc32cAt);
     const firstBase: LogBaseState = {
       index: 0 as LogIndex,
       term: 0 as Term,
@@ -73,7 +79,7 @@ export class ConsensusShell {
       { durability, clusterId, self, folder, hardStateFile, crc32c, firstBase },
       ({ base, processNumber, hardState, logLost, olderRecords }) =>
         new FalconReplica({
-          ...{ self, processNumber, hardState, base, durability, logLost, crc32c },
+          ...{ self, processNumber, hardState, base, durability, logLost, crc32c, copyBytes },
           ...base.members,
           ...(olderRecords === undefined ? {} : { olderRecords }),
           times: DEFAULT_TIMES,
@@ -211,7 +217,7 @@ export class ConsensusShell {
       const at = shipped < recordsPerPassMax ? region.records.reserve(bytes) : -1;
       if (at === -1) break;
       const from = falcon.offsetToShip(index);
-      region.records.data.set(falcon.log.memory.bytes.subarray(from, from + bytes), at);
+      this.#copyBytes(region.records.data, at, falcon.log.memory.bytes, from, bytes);
       region.records.commit(recordKind, bytes);
       falcon.shipped(peer.id, index);
       shipped++;
@@ -228,7 +234,7 @@ export class ConsensusShell {
       const at = shipped < recordsPerPassMax ? region.records.reserve(recordBytesMax) : -1;
       const bytes = at === -1 ? 0 : falcon.readToShip(index, this.#older, 0);
       if (bytes === 0) break;
-      region.records.data.set(this.#older.bytes.subarray(0, bytes), at);
+      this.#copyBytes(region.records.data, at, this.#older.bytes, 0, bytes);
       region.records.commit(recordKind, bytes);
       falcon.shipped(peer.id, index);
       shipped++;
@@ -239,7 +245,7 @@ export class ConsensusShell {
   #sendHeartbeat(): void {
     this.falcon.writeHeartbeat(this.#block, 0);
     for (const peer of this.#transport.peers()) {
-      this.#regionOf(peer)?.putHeartbeat(this.#block.bytes.subarray(0, HEARTBEAT_BYTES));
+      this.#regionOf(peer)?.putHeartbeat(this.#heartbeatBlock);
     }
     this.falcon.heartbeatWritten();
   }
@@ -248,7 +254,7 @@ export class ConsensusShell {
     const leader = this.#region === undefined ? undefined : this.#transport.peer(this.#region.writer);
     if (leader === undefined) return false;
     this.falcon.writeAck(this.#block, 0);
-    leader.putAck(this.#block.bytes.subarray(0, ACK_BYTES));
+    leader.putAck(this.#ackBlock);
     return true;
   }
 }

@@ -200,6 +200,28 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     plant: ({ changer }) => (changer.executes = () => false),
   },
   {
+    name: 'inherited records are never acknowledged anew',
+    plant: ({ intake, state }) => {
+      const receive = intake.receiveRecord.bind(intake);
+      const ackIndex = intake.ackIndex.bind(intake);
+      let term = state.term;
+      // Up to here the log was there before this term's leader sent it, and was not committed.
+      let inherited = 0;
+      intake.receiveRecord = (source, offset, length) => {
+        const { commitIndex, matchedIndex } = state;
+        const result = receive(source, offset, length);
+        if (state.term !== term) [term, inherited] = [state.term, 0];
+        if (result === IntakeResult.held && state.matchedIndex > matchedIndex && inherited === 0)
+          inherited = commitIndex + 1;
+        return result;
+      };
+      intake.ackIndex = () =>
+        inherited === 0 || state.commitIndex >= inherited
+          ? ackIndex()
+          : (Math.min(ackIndex(), inherited - 1) as LogIndex);
+    },
+  },
+  {
     name: 'a record is checked where its writer can still change it',
     harder: { bytesChange: 0.05, putDelayUsMax: 500 },
     plant: ({ intake, state }) => {

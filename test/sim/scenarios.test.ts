@@ -23,6 +23,20 @@ describe('an election', () => {
     expect(scenario.replica(1).executingSet).toEqual([{ replica: 1, incarnation: 1 }]);
   });
 
+  it('takes less than 100 ms when nobody is told, as soon as a second guest executes', () => {
+    const scenario = new Scenario();
+    const { queue } = scenario.cluster;
+    scenario.untilServes(0);
+    // Starting and loading state hold everybody up.
+    for (let count = 0; count < 5; count++) {
+      for (const id of [0, 1, 2]) scenario.host(id).pausedUntilUs = queue.nowUs + 190_000;
+      scenario.run(300_000);
+    }
+    scenario.protect();
+    scenario.host(0).crash(true);
+    expect(scenario.untilServes(1)).toBeLessThan(100_000);
+  });
+
   it('takes less than 100 ms when nobody is told, once heartbeats have come in time for a while', () => {
     const scenario = new Scenario().protect();
     scenario.run(30_000_000);
@@ -301,6 +315,63 @@ describe('a backup', () => {
     scenario.cluster.network.plan = { ...scenario.cluster.network.plan, putLost: 0 };
     expect(scenario.untilCommitted(0, index)).toBeLessThan(200_000);
     expect(scenario.replica(0).term).toBe(1);
+  });
+
+  it('takes no record of which only a part has arrived, and gets the whole of it', () => {
+    const scenario = new Scenario().protect();
+    scenario.cluster.network.plan = { ...scenario.cluster.network.plan, putCut: 1 };
+    const index = scenario.propose(0, new Uint8Array(1000).fill(7));
+    scenario.run(1_000);
+    expect(scenario.replica(1).log.lastIndex).toBe(index - 1);
+    expect(scenario.replica(0).commitIndex).toBe(index - 1);
+    scenario.cluster.network.plan = { ...scenario.cluster.network.plan, putCut: 0 };
+    expect(scenario.untilCommitted(0, index)).toBeLessThan(200_000);
+    expect(scenario.replica(0).term).toBe(1);
+  });
+
+  it('takes a record that is torn at first once all of it is there', () => {
+    const scenario = new Scenario().protect();
+    scenario.cluster.network.plan = { ...scenario.cluster.network.plan, putTorn: 1 };
+    for (let count = 0; count < 50; count++)
+      scenario.untilCommitted(0, scenario.propose(0, new Uint8Array(1000).fill(count)));
+    const { lastIndex, lastChecksum } = scenario.replica(0).log;
+    scenario.untilCommitted(1, lastIndex);
+    expect(scenario.replica(1).log.checksumAt(lastIndex)).toBe(lastChecksum);
+  });
+
+  it('is not led astray by what was put before and comes once more, late', () => {
+    const scenario = new Scenario({ putStale: 1, ringSlots: 1 }).protect();
+    scenario.cluster.network.plan = { ...scenario.cluster.network.plan, putStale: 1 };
+    for (let count = 0; count < 50; count++)
+      scenario.untilCommitted(0, scenario.propose(0, new Uint8Array(100).fill(count)));
+    const { lastIndex, lastChecksum } = scenario.replica(0).log;
+    scenario.untilCommitted(1, lastIndex);
+    scenario.run(100_000);
+    expect(scenario.replica(1).log.lastIndex).toBe(lastIndex);
+    expect(scenario.replica(1).log.checksumAt(lastIndex)).toBe(lastChecksum);
+  });
+
+  it('holds what arrived although it was reported as failed, and gets it no second time', () => {
+    const scenario = new Scenario().protect();
+    scenario.cluster.network.plan = { ...scenario.cluster.network.plan, putDenied: 1 };
+    const index = scenario.propose(0);
+    scenario.until('it is there', () => scenario.replica(1).log.lastIndex === index);
+    scenario.run(30_000);
+    scenario.cluster.network.plan = { ...scenario.cluster.network.plan, putDenied: 0 };
+    scenario.untilCommitted(1, index);
+    expect(scenario.replica(1).log.lastIndex).toBe(index);
+    expect(scenario.replica(0).term).toBe(1);
+  });
+
+  it('whose puts wait for its own progress gets them when it goes on, and holds nobody up until then', () => {
+    const scenario = new Scenario({ putsNeedProgress: true }).protect();
+    const { queue } = scenario.cluster;
+    scenario.host(2).pausedUntilUs = queue.nowUs + 300_000;
+    const index = scenario.propose(0);
+    expect(scenario.untilCommitted(0, index)).toBeLessThan(5_000);
+    expect(scenario.replica(2).log.lastIndex).toBe(index - 1);
+    queue.runUntil(scenario.host(2).pausedUntilUs);
+    scenario.untilCommitted(2, index);
   });
 
   it('with a slow disk does not hold up the commit of the others', () => {

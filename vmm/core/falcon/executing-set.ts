@@ -85,8 +85,11 @@ export class ExecutingHistory {
     while (this.#entries.length > 1 && this.newestIndex > index) this.#entries.pop();
   }
 
-  forgetBefore(commitIndex: LogIndex): void {
+  /** True when another set than before is the newest committed one. */
+  forgetBefore(commitIndex: LogIndex): boolean {
+    const before = this.#entries[0];
     while ((this.#entries[1]?.index ?? Infinity) <= commitIndex) this.#entries.shift();
+    return this.#entries[0] !== before;
   }
 
   /** As after loading a checkpoint that was taken at `index`. */

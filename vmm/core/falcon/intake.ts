@@ -19,7 +19,7 @@ import {
   recordWriterTerm,
   type RecordMemory,
 } from './record.ts';
-import { Ack, Heartbeat, HEARTBEAT_BYTES, readHeartbeatBlock, writeAckBlock } from './signal.ts';
+import { Ack, blockWord, Heartbeat, HEARTBEAT_BYTES, readHeartbeatBlock, writeAckBlock } from './signal.ts';
 import type { ReplicaState } from './state.ts';
 
 /** What became of the bytes given to `receiveRecord`. */
@@ -109,9 +109,14 @@ export class RecordIntake {
     state.send(state.region.writer, { kind: MessageKind.resync, regionNumber: state.region.number });
   }
 
+  /** Cheap when nothing changed: looks at one word. False: nothing new, or torn. */
   readHeartbeat(from: ReplicaId, source: Uint8Array, at: number): boolean {
+    const { region, settings } = this.#state;
+    const word = blockWord(source, at);
+    if (word === region.heartbeatWord) return false;
     const beat = this.#beat;
-    if (!readHeartbeatBlock(beat, source, at, this.#scratch, this.#state.settings.crc32c)) return false;
+    if (!readHeartbeatBlock(beat, source, at, this.#scratch, settings.crc32c)) return false;
+    region.heartbeatWord = word;
     this.receiveHeartbeat(from, beat.term, beat.counter, beat.commitIndex);
     return true;
   }
@@ -128,13 +133,15 @@ export class RecordIntake {
       state.heardLeader(from);
       state.ackDue = true;
     }
+    if (commitIndex > region.commitIndex) region.commitIndex = commitIndex;
     this.#learnCommit(commitIndex);
   }
 
-  /** Only what is known to equal the leader's log is covered by the leader's word. */
+  /** Only what is known to equal the leader's log is covered by the leader's word, its newest or an earlier one. */
   #learnCommit(leaderCommitIndex: LogIndex): void {
-    const { matchedIndex } = this.#state;
-    this.#state.advanceCommit(leaderCommitIndex < matchedIndex ? leaderCommitIndex : matchedIndex);
+    const { matchedIndex, region } = this.#state;
+    const told = leaderCommitIndex > region.commitIndex ? leaderCommitIndex : region.commitIndex;
+    this.#state.advanceCommit(told < matchedIndex ? told : matchedIndex);
   }
 
   /** Up to here the log is the leader's and durable: nothing beyond is ever acknowledged. */

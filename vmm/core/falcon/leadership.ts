@@ -52,7 +52,9 @@ export class Leadership {
   readonly #scratch: RecordMemory = recordMemory(new Uint8Array(ACK_BYTES));
 
   heartbeatCounter = 0;
-  heartbeatDue = false;
+  #beatDue = false;
+  /** Something has committed that neither a heartbeat nor a record has told of. */
+  #commitDue = false;
   #progress = false;
   /** No record before this one is asked of the durable log: it was found harmed there. */
   #readableFrom = 0;
@@ -269,7 +271,7 @@ export class Leadership {
     const index = this.committable(state.membership.majorityReaches(this.#match) as LogIndex);
     if (index > state.commitIndex) {
       state.advanceCommit(index);
-      this.heartbeatDue = true;
+      this.#commitDue = true;
       // Whoever has removed itself leads until that is committed, by a majority that it no longer counts in.
       const { membership } = state;
       if (!membership.isVoter(state.self) && membership.newestIndex <= index) state.becomeFollower();
@@ -335,7 +337,16 @@ export class Leadership {
     this.#beatUs[this.heartbeatCounter % BEATS_REMEMBERED] = this.#state.nowUs;
     this.#lastBeatUs = this.#state.nowUs;
     this.#progress = false;
-    this.heartbeatDue = true;
+    this.#beatDue = true;
+  }
+
+  get heartbeatDue(): boolean {
+    return this.#beatDue || this.#commitDue;
+  }
+
+  heartbeatWritten(): void {
+    this.#beatDue = false;
+    this.#commitDue = false;
   }
 
   #announceTo(peer: ReplicaId): void {
@@ -437,6 +448,8 @@ export class Leadership {
       settings.crc32c,
     ); // prettier-ignore
     if (!log.append(at, recordBytesFor(payloadBytes), term, checksum)) return 0 as LogIndex;
+    // The record tells it. Whoever does not get it soon is told by a heartbeat that is due anyway.
+    this.#commitDue = false;
     state.noteAppended();
     state.matchedIndex = index;
     if (settings.durability === 'memory') this.evaluateCommit();

@@ -3,7 +3,7 @@
  * another is asked for, or the term has passed, it is closed and never read again, so that nothing a
  * deposed leader still puts there is ever seen.
  */
-import { NO_REPLICA, type ReplicaId, type Term } from '../ids.ts';
+import { NO_REPLICA, type LogIndex, type ReplicaId, type Term } from '../ids.ts';
 
 /** What the shell is asked for: fresh memory, and its key by `regionOpened`. */
 export interface RegionRequest {
@@ -23,6 +23,10 @@ export class ReadRegion {
   answersVote = false;
   /** Counter of the newest heartbeat seen in it. */
   heartbeatCounter = 0;
+  /** First word of the newest heartbeat block that was whole: as long as it stands, nothing new is said. */
+  heartbeatWord = 0;
+  /** The highest commit index that a heartbeat in it told. */
+  commitIndex = 0 as LogIndex;
   #request: RegionRequest | undefined;
 
   isFor(writer: ReplicaId, term: Term): boolean {
@@ -35,6 +39,8 @@ export class ReadRegion {
     this.status = 'asked';
     this.answersVote = answersVote;
     this.heartbeatCounter = 0;
+    this.heartbeatWord = 0;
+    this.commitIndex = 0 as LogIndex;
     this.#request = { writer, term };
   }
 

@@ -186,7 +186,7 @@ export class FalconReplica {
     this.intake.receiveHeartbeat(from, term, counter, commitIndex);
   }
 
-  /** Reads the heartbeat block that lies in the region; false when it is torn. */
+  /** Reads the heartbeat block that lies in the region; false when it is torn, or says nothing new. */
   readHeartbeat(from: ReplicaId, source: Uint8Array, at: number): boolean {
     return this.intake.readHeartbeat(from, source, at);
   }
@@ -321,7 +321,7 @@ export class FalconReplica {
 
   /** The heartbeat lies in every region that could be reached. */
   heartbeatWritten(): void {
-    this.leadership.heartbeatDue = false;
+    this.leadership.heartbeatWritten();
   }
 
   /** Why the next application record would be refused now; undefined: it would not. */

@@ -60,4 +60,25 @@ describe('the silence detector', () => {
     detector.heard(9_000_000);
     expect(detector.timeoutUs).toBe(silenceUsMin);
   });
+
+  it('forgets how long starting and loading state held everybody up, once two guests execute', () => {
+    const detector = new SilenceDetector(DEFAULT_TIMES);
+    listen(detector, 20, (beat) => (beat === 10 ? 400_000 : 0));
+    expect(detector.timeoutUs).toBeGreaterThan(silenceUsMax - 5_000);
+    listen(detector, 200);
+    detector.settled();
+    expect(detector.timeoutUs).toBeLessThan(2 * silenceUsMin);
+  });
+
+  it('keeps what held anybody up in settled times, through a change of leaders and another load of state', () => {
+    const detector = new SilenceDetector(DEFAULT_TIMES);
+    detector.settled();
+    listen(detector, 5_000);
+    detector.heldUp(60_000);
+    detector.unsettled();
+    detector.heldUp(190_000);
+    expect(detector.timeoutUs).toBe(570_000);
+    detector.settled();
+    expect(detector.timeoutUs).toBe(180_000);
+  });
 });

@@ -8,6 +8,9 @@
  * All times are *watched* time (state.ts): while a replica did not look, it heard no silence. But that it did not
  * is a sign of its own: where one replica waits so long for a processor, another may too.
  *
+ * Starting processes and loading a guest's state holds everybody up for once. So what was heard until two guests
+ * execute counts only until then: `settled` forgets it, and keeps what has held anybody up in settled times.
+ *
  * Times serve liveness only; being wrong costs an election, never a promise.
  */
 import type { FalconTimes } from './settings.ts';
@@ -24,13 +27,32 @@ export class SilenceDetector {
   #lastUs = -1;
   #meanUs: number;
   #deviationUs = 0;
+  /** Longest interval of late, and the longest of those in settled times. */
   #peakUs: number;
+  #settledPeakUs = 0;
+  #isSettled = false;
 
   constructor(times: FalconTimes) {
     this.#times = times;
     this.#meanUs = times.heartbeatIntervalUs;
     // Nothing is known yet: somewhat more patience than the least.
-    this.#peakUs = times.silenceUsMin / 2;
+    this.#peakUs = this.#calmUs;
+  }
+
+  get #calmUs(): number {
+    return this.#times.silenceUsMin / 2;
+  }
+
+  /** Two guests execute: nobody loads state any more. */
+  settled(): void {
+    if (this.#isSettled) return;
+    this.#isSettled = true;
+    this.#peakUs = this.#settledPeakUs > this.#calmUs ? this.#settledPeakUs : this.#calmUs;
+  }
+
+  /** One guest is left: another one will be started, and will load state. */
+  unsettled(): void {
+    this.#isSettled = false;
   }
 
   /** What is heard next ends no interval: somebody else speaks, or from somewhere else. */
@@ -41,7 +63,9 @@ export class SilenceDetector {
   /** Somebody was held up for so long: who was heard at last, or this replica itself. */
   heldUp(us: number): void {
     const peakUsMax = this.#times.silenceUsMax / PEAK_FACTOR;
-    if (us > this.#peakUs) this.#peakUs = us < peakUsMax ? us : peakUsMax;
+    const peakUs = us < peakUsMax ? us : peakUsMax;
+    if (peakUs > this.#peakUs) this.#peakUs = peakUs;
+    if (this.#isSettled && peakUs > this.#settledPeakUs) this.#settledPeakUs = peakUs;
   }
 
   heard(watchUs: number): void {
@@ -53,6 +77,7 @@ export class SilenceDetector {
     this.#meanUs += offUs * SMOOTHING;
     this.#deviationUs += ((offUs < 0 ? -offUs : offUs) - this.#deviationUs) * SMOOTHING;
     this.#peakUs -= this.#peakUs * PEAK_DECAY;
+    this.#settledPeakUs -= this.#settledPeakUs * PEAK_DECAY;
     this.heldUp(intervalUs);
   }
 

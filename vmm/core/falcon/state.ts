@@ -102,7 +102,7 @@ export class ReplicaState {
   constructor(settings: FalconSettings) {
     const { base } = settings;
     this.settings = settings;
-    this.log = new FalconLog(settings.logLimits);
+    this.log = new FalconLog(settings.logLimits, settings.copyBytes);
     this.log.resetTo(base.index, base.term, base.checksum);
     this.instance = Math.floor(settings.random() * 0x1_0000_0000);
     this.membership = new Membership(
@@ -269,8 +269,13 @@ export class ReplicaState {
     if (index <= this.commitIndex) return;
     invariant(index <= this.log.lastIndex, 'what is committed is in the log');
     this.commitIndex = index;
-    this.executing.forgetBefore(index);
+    if (this.executing.forgetBefore(index)) this.#noteExecutors();
     this.membership.forgetBefore(index);
+  }
+
+  #noteExecutors(): void {
+    if (this.executing.committed(this.commitIndex).length > 1) this.silence.settled();
+    else this.silence.unsettled();
   }
 
   send(to: ReplicaId, fields: MessageFields): void {
