@@ -20,7 +20,8 @@ interface Waiting {
 }
 
 export class Actor {
-  readonly id: number;
+  /** As which replica it opens its transport. */
+  id: number;
   readonly #child: ChildProcess;
   readonly #calls = new Map<number, Waiting>();
   #onWaiting: () => void = () => undefined;
@@ -36,7 +37,7 @@ export class Actor {
     });
     this.#child.on('exit', (code, signal) => {
       for (const { reject } of this.#calls.values())
-        reject(new Error(`Replica ${id} ended with ${signal ?? `code ${code ?? -1}`}`));
+        reject(new Error(`Replica ${this.id} ended with ${signal ?? `code ${code ?? -1}`}`));
       this.#calls.clear();
     });
   }
@@ -105,9 +106,23 @@ export class Actor {
     this.#child.kill(signal);
   }
 
+  get #hasEnded(): boolean {
+    return this.#child.exitCode !== null || this.#child.signalCode !== null;
+  }
+
+  /** Closes its transport. False: the process has ended, or is still busy. */
+  async reset(): Promise<boolean> {
+    if (this.#hasEnded || this.#calls.size > 0) return false;
+    try {
+      return (await this.call('reset')) === true;
+    } catch {
+      return false;
+    }
+  }
+
   /** SIGKILL, and its end. */
   async kill(): Promise<void> {
-    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
+    if (this.#hasEnded) return;
     const ended = once(this.#child, 'exit');
     this.#child.kill('SIGKILL');
     await ended;

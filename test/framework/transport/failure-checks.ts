@@ -11,7 +11,7 @@ export const failureChecks: readonly TransportCheck[] = [
   {
     title: 'of a writer that is killed at any moment whole records are seen, and its death is told',
     async run(lab) {
-      for (let round = 0; round < 5; round++) {
+      for (let round = 0; round < lab.repeats(5); round++) {
         const [one, two] = await lab.pair();
         const region = await one.regionFor(two);
         const stream = { peer: 0, stream: 20 + round, from: 0, count: 0, sizes: mixed };
@@ -42,7 +42,7 @@ export const failureChecks: readonly TransportCheck[] = [
     title: 'a peer that comes back as another process begins anew: nothing of the old session is seen',
     async run(lab) {
       const one = await lab.start(1);
-      for (let life = 0; life < 4; life++) {
+      for (let life = 0; life < lab.repeats(4); life++) {
         const two = await lab.start(2);
         await one.meet(two);
         const stream = { stream: 40 + life, from: 0, count: 300, sizes: small };
@@ -70,18 +70,20 @@ export const failureChecks: readonly TransportCheck[] = [
       const three = await lab.start(3);
       await one.meet(three);
       await two.meet(three);
-      const stream = { stream: 50, from: 0, count: 4000, sizes: small };
+      const count = lab.repeats(4000);
+      const stream = { stream: 50, from: 0, count, sizes: small };
       const sending = one.call('sendMessages', { ...stream, peer: 2 });
       const taking = two.call('takeMessages', { ...stream, peer: 1 });
       await three.kill();
-      deepEqual(await Promise.all([sending, taking]), [4000, 'all']);
+      deepEqual(await Promise.all([sending, taking]), [count, 'all']);
     },
   },
   {
     title: 'a peer that freezes for a moment loses nothing',
     async run(lab) {
       const [one, two] = await lab.pair();
-      const stream = { stream: 51, from: 0, count: 3000, sizes: small };
+      const count = lab.repeats(3000);
+      const stream = { stream: 51, from: 0, count, sizes: small };
       const sending = one.call('sendMessages', { ...stream, peer: 2 });
       const taking = two.call('takeMessages', { ...stream, peer: 1 });
       for (let freeze = 0; freeze < 4; freeze++) {
@@ -90,7 +92,7 @@ export const failureChecks: readonly TransportCheck[] = [
         two.signal('SIGCONT');
         await new Promise((resolve) => setTimeout(resolve, 20)); // Time to run in between.
       }
-      deepEqual(await Promise.all([sending, taking]), [3000, 'all']);
+      deepEqual(await Promise.all([sending, taking]), [count, 'all']);
     },
   },
   {
@@ -113,8 +115,9 @@ export const failureChecks: readonly TransportCheck[] = [
       await live();
       const first = await live();
       let last = first;
-      for (let life = 0; life < 4; life++) last = await live();
-      ok(last <= first + 2, `${first} descriptors were open after 2 peers, ${last} after 6`);
+      const more = lab.repeats(4);
+      for (let life = 0; life < more; life++) last = await live();
+      ok(last <= first + 2, `${first} descriptors were open after 2 peers, ${last} after ${2 + more}`);
       await one.kill();
       deepEqual(readdirSync('/dev/shm').sort(), before);
     },

@@ -47,6 +47,7 @@ class TransportEnd {
   #transport: Transport | undefined;
   #stopped = false;
   #echoed = 0;
+  #putsForEver = false;
 
   get #opened(): Transport {
     if (this.#transport === undefined) throw new Error('No transport is open');
@@ -93,6 +94,7 @@ class TransportEnd {
   // Calls --------------------------------------------------------------------------------------------
 
   open(self: number, settings: TransportSettings): number {
+    this.#stopped = false;
     this.#transport = openTransport(toReplicaId(self), settings);
     return process.pid;
   }
@@ -187,6 +189,7 @@ class TransportEnd {
   /** Puts records and heartbeats for ever, without a look at what the reader says, until the process ends. */
   putForEver(number: number, stream: Stream): void {
     const writer = this.#writer(number);
+    this.#putsForEver = true;
     const round = async (): Promise<void> => {
       for (let index = stream.from; ; index++) {
         const bytes = sizeOf(index, stream.sizes);
@@ -356,6 +359,18 @@ class TransportEnd {
   close(): void {
     this.#stopped = true;
     this.#opened.close();
+  }
+
+  /** As new. False: something here never ends. */
+  reset(): boolean {
+    if (this.#putsForEver) return false;
+    if (this.#transport !== undefined && !this.#stopped) this.close();
+    this.#transport = undefined;
+    this.#readers.clear();
+    this.#writers.clear();
+    this.#gone.length = 0;
+    this.#echoed = 0;
+    return true;
   }
 }
 

@@ -9,7 +9,7 @@ import { RingConsumer, type RingProducer } from '../ring.ts';
 import { FabricRing } from './fabric-ring.ts';
 import { signalBytesMax, type RegionReader, type RegionWriter } from './transport.ts';
 
-const regionRingBytes = 1 << 24;
+export const regionRingBytes = 1 << 24;
 
 /** What a writer needs to fill a region. */
 interface RegionKey {
@@ -111,8 +111,13 @@ export class FabricRegionWriter implements RegionWriter {
   ) {
     this.#session = session;
     this.serial = key.serial;
-    this.memory = endpoint.addMemory(regionRingBytes);
     this.remote = endpoint.addRemote(peer, key.memoryKey);
+    try {
+      this.memory = endpoint.addMemory(regionRingBytes);
+    } catch (error) {
+      endpoint.removeRemote(this.remote);
+      throw error;
+    }
     const copy = { memory: this.memory, offset: 0, bytes: regionRingBytes };
     this.ring = new FabricRing(endpoint, copy, { remote: this.remote, offset: 0 }, token, readTail);
   }

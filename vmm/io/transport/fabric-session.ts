@@ -92,6 +92,7 @@ export class FabricSession implements TransportPeer, MessageReader {
   #postedOpenCredit = 0;
   #postedUs = -Infinity;
   #heardUs: number | undefined;
+  /** Since when something has waited to be put and nothing was taken; Infinity: nothing waits. */
   #backlogSinceUs = Infinity;
   #lookedUs: number | undefined;
   #failure: string | undefined;
@@ -117,8 +118,13 @@ export class FabricSession implements TransportPeer, MessageReader {
     );
     // First what the peer's card may have wrong.
     this.#peer = endpoint.addPeer(peer.name);
-    this.#remote = endpoint.addRemote(this.#peer, peer.memoryKey);
-    this.#copies = endpoint.addMemory(sessionBytes);
+    try {
+      this.#remote = endpoint.addRemote(this.#peer, peer.memoryKey);
+      this.#copies = endpoint.addMemory(sessionBytes);
+    } catch (error) {
+      endpoint.removePeer(this.#peer);
+      throw error;
+    }
     this.#copyBytes = new Uint8Array(endpoint.memoryBuffer(this.#copies));
     this.#outbox = new FabricRing(
       endpoint,
@@ -191,7 +197,7 @@ export class FabricSession implements TransportPeer, MessageReader {
   }
 
   copy(): Uint8Array {
-    return (this.#payload ?? new Uint8Array(0)).slice();
+    return this.#payload ?? new Uint8Array(0);
   }
 
   consume(): void {
@@ -277,7 +283,10 @@ export class FabricSession implements TransportPeer, MessageReader {
     const filledPosted = filled?.ring.posted;
     let status = this.#outbox.post();
     if (status === 0 && filled !== undefined) status = filled.ring.post();
-    if (this.#outbox.posted !== posted || filled?.ring.posted !== filledPosted) this.#stateDue = true;
+    if (this.#outbox.posted !== posted || filled?.ring.posted !== filledPosted) {
+      this.#stateDue = true;
+      this.#backlogSinceUs = Infinity;
+    }
     if ((status === 0 || status === tryAgain) && this.#stateDue) status = this.#postState();
     if (status === 0 && this.#ringDue) status = this.#ring();
     if (status !== 0 && status !== tryAgain) this.fail(`a put failed: ${errorText(status)}`);
@@ -296,6 +305,7 @@ export class FabricSession implements TransportPeer, MessageReader {
     const status = this.#endpoint.put(this.#remote, 0, this.#copies, at, stateBytes, this.#token(slot));
     if (status !== 0) return status;
     this.#slotBusy[slot] = 1;
+    if (!this.#dataWaits) this.#backlogSinceUs = Infinity;
     this.#stateDue = false;
     this.#postedCredit = this.#out.word(stateWord.messageCredit);
     this.#postedOpenCredit = this.#out.word(stateWord.openCredit);
@@ -345,9 +355,11 @@ export class FabricSession implements TransportPeer, MessageReader {
   }
 
   get #hasBacklog(): boolean {
-    return (
-      this.#stateDue || this.#ringDue || this.#outbox.hasBacklog || this.#filled?.ring.hasBacklog === true
-    );
+    return this.#stateDue || this.#ringDue || this.#dataWaits;
+  }
+
+  get #dataWaits(): boolean {
+    return this.#outbox.hasBacklog || this.#filled?.ring.hasBacklog === true;
   }
 
   #takeState(nowUs: number): void {

@@ -7,6 +7,7 @@ import { closeSync, readFileSync } from 'node:fs';
 import { native } from '../../../native/binding.ts';
 import { fabric, type FabricEndpoint } from '../../../native/fabric.ts';
 import type { ReplicaId } from '../../core/ids.ts';
+import { regionRingBytes } from './fabric-region.ts';
 import {
   FabricSession,
   sessionBytes,
@@ -27,6 +28,10 @@ export interface FabricSettings {
 
 const defaultTimes: FabricTimes = { refreshUs: 50_000, silenceUs: 3_000_000 };
 const completionsPerPoll = 128;
+/** CAP_IPC_LOCK of linux/capability.h. */
+const ipcLockCapability = 14n;
+/** Messages both ways, and a region both ways. */
+const pinnedBytesLeast = 2 * (sessionBytes + regionRingBytes);
 
 /** A card of this transport. */
 interface FabricCard {
@@ -57,6 +62,7 @@ export class FabricTransport implements Transport, SessionFace {
   readonly #name: string;
   readonly #invited = new Map<ReplicaId, Invitation>();
   readonly #peers = new Map<ReplicaId, FabricSession>();
+  #all: readonly FabricSession[] = [];
   readonly #byToken = new Map<number, FabricSession>();
   readonly #gone: ReplicaId[] = [];
   readonly #failures = new Map<ReplicaId, string>();
@@ -74,9 +80,20 @@ export class FabricTransport implements Transport, SessionFace {
     // Over RDMA a put passes the peer's processor by: nothing there would end a wait.
     this.putsWake = settings.provider.startsWith('tcp');
     this.endpoint = openEndpoint(settings.provider, settings.address);
+    if (!this.putsWake && lockedMemoryIsLimited()) this.#tryPinning();
     this.#name = Buffer.from(this.endpoint.name()).toString('hex');
     [this.#doorbellFd, this.wakeFd] = native().pipeCreate();
     this.waitFds = [this.#doorbellFd, this.endpoint.waitFd()];
+  }
+
+  /** What one peer takes at most is pinned for a moment: too low a limit shows now, and not in an election. */
+  #tryPinning(): void {
+    try {
+      this.endpoint.removeMemory(explained(() => this.endpoint.addMemory(pinnedBytesLeast)));
+    } catch (error) {
+      this.endpoint.close();
+      throw error;
+    }
   }
 
   invite(peer: ReplicaId): PeerCard {
@@ -114,6 +131,7 @@ export class FabricTransport implements Transport, SessionFace {
     this.#drop(id);
     this.#byToken.set(invitation.session, session);
     this.#peers.set(id, session);
+    this.#all = [...this.#peers.values()];
   }
 
   #openSession(id: ReplicaId, { session, landing }: Invitation, card: FabricCard): FabricSession {
@@ -138,6 +156,7 @@ export class FabricTransport implements Transport, SessionFace {
     const old = this.#peers.get(id);
     if (old !== undefined) this.#end(old);
     this.#peers.delete(id);
+    this.#all = [...this.#peers.values()];
   }
 
   #end(session: FabricSession): void {
@@ -149,13 +168,14 @@ export class FabricTransport implements Transport, SessionFace {
     return this.#peers.get(id);
   }
 
-  peers(): IterableIterator<TransportPeer> {
-    return this.#peers.values();
+  peers(): readonly TransportPeer[] {
+    return this.#all;
   }
 
   failed(session: FabricSession): void {
     if (this.#peers.get(session.id) !== session) return;
     this.#peers.delete(session.id);
+    this.#all = [...this.#peers.values()];
     this.#failures.set(session.id, session.failure);
     this.#failed.push(session);
     this.#gone.push(session.id);
@@ -173,14 +193,14 @@ export class FabricTransport implements Transport, SessionFace {
       const session = this.#byToken.get(Math.floor(token / tokensPerSession));
       session?.finished(token % tokensPerSession, this.#errors[at] ?? 0);
     }
-    for (const session of this.#peers.values()) session.progress(nowUs);
+    for (const session of this.#all) session.progress(nowUs);
     if (this.#failed.length === 0) return;
     for (const session of this.#failed) this.#end(session);
     this.#failed = [];
   }
 
   prepareWait(): void {
-    for (const session of this.#peers.values()) session.beforeWait();
+    for (const session of this.#all) session.beforeWait();
   }
 
   get mayWait(): boolean {
@@ -197,7 +217,6 @@ export class FabricTransport implements Transport, SessionFace {
 
   close(): void {
     for (const id of this.#peers.keys()) this.#drop(id);
-    this.#peers.clear();
     this.endpoint.close();
     closeSync(this.#doorbellFd);
     closeSync(this.wakeFd);
@@ -259,7 +278,19 @@ function explained<T>(call: () => T): T {
   }
 }
 
+/** Bytes, or "unlimited". */
+function lockedMemoryMax(): string | undefined {
+  return /^Max locked memory\s+(\S+)/m.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1];
+}
+
 function lockedMemoryLimit(): string {
-  const line = /^Max locked memory\s+(\S+)/m.exec(readFileSync('/proc/self/limits', 'utf8'));
-  return line?.[1] === undefined || line[1] === 'unlimited' ? 'what the system has' : `${line[1]} bytes`;
+  const limit = lockedMemoryMax();
+  return limit === undefined || limit === 'unlimited' ? 'what the system has' : `${limit} bytes`;
+}
+
+/** Whether the limit holds for this process: CAP_IPC_LOCK puts it above all. */
+function lockedMemoryIsLimited(): boolean {
+  const capabilities = /^CapEff:\s+(\S+)/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1];
+  const mayLockAll = (BigInt(`0x${capabilities ?? '0'}`) >> ipcLockCapability) % 2n === 1n;
+  return !mayLockAll && lockedMemoryMax() !== 'unlimited';
 }

@@ -222,6 +222,7 @@ export class ShmTransport implements Transport {
   /** Made for a peer that has not connected yet. */
   readonly #invited = new Map<ReplicaId, Inbox>();
   readonly #peers = new Map<ReplicaId, ShmPeer>();
+  #all: readonly ShmPeer[] = [];
   /** Ended, and told or about to be told: their memory stays mapped, since what they sent last may be unread. */
   readonly #ended = new Set<ReplicaId>();
   readonly #gone: ReplicaId[] = [];
@@ -266,6 +267,7 @@ export class ShmTransport implements Transport {
     this.#peers.get(id)?.close();
     this.#ended.delete(id);
     this.#peers.set(id, peer);
+    this.#all = [...this.#peers.values()];
     this.#watch();
   }
 
@@ -273,8 +275,8 @@ export class ShmTransport implements Transport {
     return this.#peers.get(id);
   }
 
-  peers(): IterableIterator<TransportPeer> {
-    return this.#peers.values();
+  peers(): readonly TransportPeer[] {
+    return this.#all;
   }
 
   progress(): void {
@@ -282,12 +284,12 @@ export class ShmTransport implements Transport {
   }
 
   prepareWait(): void {
-    for (const peer of this.#peers.values()) peer.setAsleep(true);
+    for (const peer of this.#all) peer.setAsleep(true);
   }
 
   endWait(isReadable: (fd: number) => boolean): void {
     if (isReadable(this.#doorbellFd)) native().drain(this.#doorbellFd);
-    for (const peer of this.#peers.values()) {
+    for (const peer of this.#all) {
       peer.setAsleep(false);
       if (this.#ended.has(peer.id) || !isReadable(peer.pidFd)) continue;
       this.#ended.add(peer.id);
@@ -308,6 +310,7 @@ export class ShmTransport implements Transport {
     for (const peer of this.#peers.values()) peer.close();
     for (const inbox of this.#invited.values()) inbox.memory.close();
     this.#peers.clear();
+    this.#all = [];
     this.#invited.clear();
     closeSync(this.#doorbellFd);
     closeSync(this.wakeFd);

@@ -94,7 +94,8 @@ export interface Transport {
   connect(peer: ReplicaId, card: PeerCard): void;
   /** The peer while it is connected. */
   peer(id: ReplicaId): TransportPeer | undefined;
-  peers(): IterableIterator<TransportPeer>;
+  /** All that are connected: another array whenever they change. */
+  peers(): readonly TransportPeer[];
 
   /** Moves what has to be moved by hand; to be called once per pass. */
   progress(nowUs: number): void;
