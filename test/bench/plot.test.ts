@@ -57,6 +57,20 @@ describe('plots', () => {
     expect(svg).toContain('<polyline points="');
   });
 
+  it('by powers of ten, ten times as much is as far above one as a hundred times is above ten', () => {
+    const points = [
+      [3, 2],
+      [5, 20],
+      [7, 200],
+    ] as const;
+    const plot: LinePlot = { ...lines, yScale: 'powers of ten', lines: [{ label: 'one', points }] };
+    const [low = 0, middle = 0, high = 0] = [...renderPlots([plot]).matchAll(/cy="([\d.]+)"/g)].map((match) =>
+      Number(match[1]),
+    );
+    expect(low).toBeGreaterThan(middle);
+    expect(low - middle).toBeCloseTo(middle - high, 0);
+  });
+
   it('any label gives well-formed XML', () => {
     const label = fc.string({ unit: fc.constantFrom('<', '>', '&', '"', "'", 'a', ' ', '/') });
     fc.assert(

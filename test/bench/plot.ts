@@ -1,6 +1,7 @@
 /**
  * Small plots as SVG, written by hand: bars with the range of their runs, and lines. Guarantees: well-formed XML
- * for any label, and the axis begins at zero, so that lengths may be compared.
+ * for any label, and the axis begins at zero, so that lengths may be compared, unless it says that it goes by powers
+ * of ten.
  */
 
 interface Bar {
@@ -28,6 +29,8 @@ export interface LinePlot {
   readonly unit: string;
   readonly xTitle: string;
   readonly lines: readonly Line[];
+  /** Left out: from zero on. */
+  readonly yScale?: 'powers of ten';
 }
 
 export type Plot = BarPlot | LinePlot;
@@ -94,17 +97,19 @@ function renderBars({ title, unit, bars }: BarPlot): Body {
   };
 }
 
-function renderLines({ title, unit, xTitle, lines }: LinePlot): Body {
+function renderLines({ title, unit, xTitle, lines, yScale }: LinePlot): Body {
   const bottom = titleHeight + lineAreaHeight;
   const points = lines.flatMap((each) => each.points);
   const xAxis = ticks(Math.max(0, ...points.map(([x]) => x)));
-  const yAxis = ticks(Math.max(0, ...points.map(([, y]) => y)));
+  const ys = points.map(([, y]) => y);
+  const byPowers = yScale === 'powers of ten' && ys.some((y) => y > 0);
+  const yAxis = byPowers ? powersOfTen(ys.filter((y) => y > 0)) : ticks(Math.max(0, ...ys));
   const x = (value: number): number => labelWidth + (value / xAxis.end) * plotWidth;
-  const y = (value: number): number => bottom - (value / yAxis.end) * lineAreaHeight;
+  const y = (value: number): number => bottom - yAxis.share(value) * lineAreaHeight;
   return {
     height: bottom + axisHeight + 20 + lines.length * legendHeight,
     elements: [
-      heading(`${title}, ${unit}`),
+      heading(`${title}, ${unit}${byPowers ? ', by powers of ten' : ''}`),
       ...yAxis.marks.flatMap((mark) => [
         line(labelWidth, y(mark), width - rightMargin, y(mark), '#dddddd'),
         text(labelWidth - 8, y(mark) + 4, tickLabel(mark), 'end'),
@@ -117,6 +122,9 @@ function renderLines({ title, unit, xTitle, lines }: LinePlot): Body {
         const top = bottom + axisHeight + 24 + index * legendHeight;
         return [
           `<polyline points="${path}" fill="none" stroke="${colour}" stroke-width="2"/>`,
+          ...each.points.map(
+            ([px, py]) => `<circle cx="${round(x(px))}" cy="${round(y(py))}" r="3" fill="${colour}"/>`,
+          ),
           line(labelWidth, top - 4, labelWidth + 18, top - 4, colour, 3),
           text(labelWidth + 26, top, each.label, 'start'),
         ];
@@ -129,18 +137,33 @@ interface Ticks {
   readonly marks: readonly number[];
   /** Where the axis ends: at its last mark. */
   readonly end: number;
+  /** Where a value lies: 0 at the beginning of the axis, 1 at its end. */
+  readonly share: (value: number) => number;
 }
 
 /** From zero to at least `max` in steps of 1, 2 or 5 times a power of ten. */
 export function ticks(max: number): Ticks {
   // Below that, steps would be lost in the rounding of numbers.
-  if (!(max > 1e-9 && Number.isFinite(max))) return { marks: [0, 1], end: 1 };
+  if (!(max > 1e-9 && Number.isFinite(max))) return { marks: [0, 1], end: 1, share: (value) => value };
   const rough = max / 5;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = ([1, 2, 5].find((factor) => factor * power >= rough) ?? 10) * power;
   const count = Math.ceil(max / step - 1e-9);
   const marks = Array.from({ length: count + 1 }, (_, index) => Number((index * step).toPrecision(12)));
-  return { marks, end: marks.at(-1) ?? 1 };
+  const end = marks.at(-1) ?? 1;
+  return { marks, end, share: (value) => value / end };
+}
+
+/** From the power of ten below all `values`, which are positive, to the one above. */
+function powersOfTen(values: readonly number[]): Ticks {
+  const first = Math.floor(Math.log10(Math.min(...values)));
+  const last = Math.max(first + 1, Math.ceil(Math.log10(Math.max(...values))));
+  const marks = Array.from({ length: last - first + 1 }, (_, index) => 10 ** (first + index));
+  return {
+    marks,
+    end: 10 ** last,
+    share: (value) => (Math.max(first, Math.log10(value)) - first) / (last - first),
+  };
 }
 
 function tickLabel(value: number): string {

@@ -62,9 +62,9 @@ export class Cluster {
   }
 
   /** From propose to commit, one record at a time, µs. */
-  async latenciesUs(payloadBytes: number, samples: number, warmup: number): Promise<Float64Array> {
+  async latenciesUs(payloadBytes: number, samplesMax: number, seconds: number): Promise<Float64Array> {
     const answer = nextReport(this.#leader);
-    this.#tell({ do: 'latency', payloadBytes, samples, warmup });
+    this.#tell({ do: 'latency', payloadBytes, samplesMax, seconds });
     const report = await answer;
     if (!('latenciesUs' in report)) throw new Error('The leader did not measure');
     return report.latenciesUs;

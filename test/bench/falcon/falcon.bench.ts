@@ -6,66 +6,54 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Bench, BenchOptions, Outcome } from '../bench.ts';
-import { headlineOf, Measurements } from '../measurements.ts';
-import type { Plot } from '../plot.ts';
-import { Cluster, type ClusterSettings } from './cluster.ts';
+import { Measurements } from '../measurements.ts';
+import { Cluster } from './cluster.ts';
 import { etcdVersion, startEtcd } from './etcd.ts';
-import { leaderChangeMs } from './leader-change.ts';
+import { falconHeadline, falconPlots } from './falcon-results.ts';
+import { leaderChangeMs, type LeaderEnd } from './leader-change.ts';
 import type { PeerCluster } from './peer.ts';
 import { percentile } from './percentile.ts';
 import { rawRoundTripsUs } from './raw-round-trip.ts';
-import { startZookeeper, zookeeperIsInstalled } from './zookeeper.ts';
+import { tcpRoundTripsUs } from './tcp-round-trip.ts';
+import { transportRoundTripsUs } from './transport-round-trip.ts';
+import { payloads, rowName, shares, variantName, variantsFor, type Variant } from './variants.ts';
+import { startZookeeper, zookeeperVersion } from './zookeeper.ts';
 
 interface Sizes {
   readonly runs: number;
   readonly replicas: readonly number[];
   readonly samples: number;
-  readonly diskSamples: number;
-  readonly peerSamples: number;
+  /** Of a latency, once to warm up and once to measure, and of a throughput. */
   readonly seconds: number;
+  readonly peerSamples: number;
+  readonly peerSeconds: number;
   readonly changes: number;
 }
 
 const fullSizes: Sizes = {
-  ...{ runs: 3, replicas: [3, 5, 7, 9], samples: 20_000, diskSamples: 500 },
-  ...{ peerSamples: 500, seconds: 2, changes: 20 },
+  ...{ runs: 3, replicas: [3, 5, 7, 9], samples: 20_000, seconds: 0.5 },
+  ...{ peerSamples: 500, peerSeconds: 2, changes: 20 },
 };
 const quickSizes: Sizes = {
-  ...{ runs: 1, replicas: [3, 5], samples: 5_000, diskSamples: 100 },
-  ...{ peerSamples: 200, seconds: 1, changes: 5 },
+  ...{ runs: 1, replicas: [3, 5], samples: 10_000, seconds: 0.3 },
+  ...{ peerSamples: 200, peerSeconds: 1, changes: 5 },
 };
-const payloads = [64, 1500] as const;
-/** Records on their way at once when throughput is measured; a client pool of etcd's has so many requests. */
+/** Records on their way at once when throughput is measured; as many clients of a peer have one each. */
 const window = 256;
 
-interface Variant extends Omit<ClusterSettings, 'folder'> {
-  readonly samples: number;
-}
-
 const peers = [
-  { name: 'etcd', start: startEtcd, installed: () => etcdVersion() !== undefined },
-  { name: 'ZooKeeper', start: startZookeeper, installed: zookeeperIsInstalled },
+  { name: 'etcd', package: 'etcd-server', start: startEtcd, version: etcdVersion },
+  { name: 'ZooKeeper', package: 'zookeeper', start: startZookeeper, version: zookeeperVersion },
 ] as const;
 const syncs = [
   { name: 'with fsync', fsync: true },
   { name: 'without fsync', fsync: false },
 ] as const;
-
-const row = {
-  latency: (system: string, bytes: number, share: string) => `${system}, ${bytes} B, ${share}`,
-  rate: (system: string) => `${system}, 64 B, throughput`,
-  raw: 'bare round trip through memory, 64 B and 8 B back, p50',
-  change: 'leader killed to new leader serving',
-} as const;
-const shares = [
-  ['p50', 0.5],
-  ['p99', 0.99],
-  ['p99.9', 0.999],
-] as const;
-
-function nameOf({ transport, replicas, durability, threads, waiting }: Variant): string {
-  return `Falcon ${transport} ${replicas} replicas, ${durability}, ${threads}, ${waiting}`;
-}
+const leaderEnds: readonly (LeaderEnd & { readonly name: string })[] = [
+  { name: 'leader killed, shm', signal: 'SIGKILL', transport: 'shm' },
+  { name: 'leader frozen, shm', signal: 'SIGSTOP', transport: 'shm' },
+  { name: 'leader killed, fabric-tcp', signal: 'SIGKILL', transport: 'fabric-tcp' },
+];
 
 class FalconRun {
   readonly measurements = new Measurements();
@@ -79,49 +67,52 @@ class FalconRun {
     this.#folder = folder;
   }
 
-  get variants(): Variant[] {
-    const { replicas, samples, diskSamples } = this.#sizes;
-    const two = { threads: 'two threads', waiting: 'spinning' } as const;
-    const memory = { durability: 'memory', samples } as const;
-    return [
-      ...replicas.map((count): Variant => ({ transport: 'shm', replicas: count, ...memory, ...two })),
-      { transport: 'shm', replicas: 3, ...memory, threads: 'thread each', waiting: 'blocking' },
-      ...replicas.map((count): Variant => ({ transport: 'fabric-tcp', replicas: count, ...memory, ...two })),
-      {
-        transport: 'shm',
-        replicas: 3,
-        durability: 'disk',
-        samples: diskSamples,
-        ...two,
-        waiting: 'blocking',
-      },
-    ];
-  }
-
   async measure(): Promise<void> {
-    const { progress, signal } = this.#options;
-    const { runs, changes } = this.#sizes;
+    const { progress } = this.#options;
+    const { runs, replicas } = this.#sizes;
     for (let run = 1; run <= runs; run++) {
       const say = (what: string): void => progress(`run ${run} of ${runs}: ${what}`);
-      say('bare round trip');
-      await this.measurements.attempt(row.raw, 'µs', signal, async () => {
-        return percentile(await rawRoundTripsUs(this.#sizes.samples, this.#sizes.samples), 0.5);
-      });
-      for (const variant of this.variants) {
-        say(nameOf(variant));
+      say('bare round trips');
+      await this.#bareRoundTrips();
+      for (const variant of variantsFor(replicas)) {
+        say(variantName(variant));
         await this.#falcon(variant, run);
       }
-      for (const peer of peers.filter(({ installed }) => installed())) {
+      for (const peer of peers.filter(({ version }) => version() !== undefined)) {
         for (const { name, fsync } of syncs) {
           say(`${peer.name} ${name}`);
           const folder = await this.#home(`${peer.name}-${name.replaceAll(' ', '-')}-${run}`);
-          await this.#peer(`${peer.name} 3 members, ${name}`, () => peer.start(folder, fsync, signal));
+          await this.#peer(`${peer.name} 3 members, ${name}`, () =>
+            peer.start(folder, fsync, this.#options.signal),
+          );
         }
       }
     }
+    await this.#leaderChanges();
+  }
+
+  async #bareRoundTrips(): Promise<void> {
+    const { samples } = this.#sizes;
+    const p50 = async (name: string, measure: () => Promise<Float64Array>): Promise<void> => {
+      await this.measurements.attempt(name, 'µs', this.#options.signal, async () =>
+        percentile(await measure(), 0.5),
+      );
+    };
+    await p50(rowName.raw, () => rawRoundTripsUs(samples, samples));
+    await p50(rowName.connection, () => tcpRoundTripsUs(samples / 4, samples / 4));
+    for (const transport of ['shm', 'fabric-tcp'] as const)
+      await p50(rowName.transport(transport), () => transportRoundTripsUs(transport, samples, samples / 4));
+  }
+
+  async #leaderChanges(): Promise<void> {
+    const { progress, signal } = this.#options;
+    const { changes } = this.#sizes;
     for (let change = 1; change <= changes; change++) {
       progress(`leader change ${change} of ${changes}`);
-      await this.measurements.attempt(row.change, 'ms', signal, () => leaderChangeMs(this.#folder));
+      for (const end of leaderEnds)
+        await this.measurements.attempt(rowName.change(end.name), 'ms', signal, () =>
+          leaderChangeMs(this.#folder, end),
+        );
     }
   }
 
@@ -134,28 +125,31 @@ class FalconRun {
   async #falcon(variant: Variant, run: number): Promise<void> {
     const { measurements } = this;
     const { signal } = this.#options;
-    const name = nameOf(variant);
+    const { samples, seconds } = this.#sizes;
+    const name = variantName(variant);
     const folder = await this.#home(`${name.replaceAll(/\W+/g, '-')}-${run}`);
-    await measurements.attempt(row.rate(name), 'records/s', signal, async () => {
+    await measurements.attempt(rowName.rate(name), 'records/s', signal, async () => {
       const cluster = await Cluster.start({ ...variant, folder });
       try {
-        for (const bytes of payloads) {
-          const times = await cluster.latenciesUs(bytes, variant.samples, variant.samples);
-          for (const [share, part] of shares)
-            measurements.add(row.latency(name, bytes, share), 'µs', percentile(times, part));
-        }
-        return await cluster.recordsPerSecond(64, this.#sizes.seconds, window);
+        for (const bytes of payloads)
+          this.#addShares(name, bytes, await cluster.latenciesUs(bytes, samples, seconds));
+        return await cluster.recordsPerSecond(64, seconds, window);
       } finally {
         await cluster.stop();
       }
     });
+    // The logs of many clusters would fill a small disk.
+    await rm(folder, { recursive: true });
+  }
+
+  #addShares(name: string, bytes: number, timesUs: Float64Array): void {
+    for (const [share, part] of shares)
+      this.measurements.add(rowName.latency(name, bytes, share), 'µs', percentile(timesUs, part));
   }
 
   async #peer(name: string, start: () => Promise<PeerCluster>): Promise<void> {
-    const { measurements } = this;
-    const { signal } = this.#options;
-    const { peerSamples, seconds } = this.#sizes;
-    await measurements.attempt(row.rate(name), 'records/s', signal, async () => {
+    const { peerSamples, peerSeconds } = this.#sizes;
+    await this.measurements.attempt(rowName.rate(name), 'records/s', this.#options.signal, async () => {
       const cluster = await start();
       try {
         for (const bytes of payloads) {
@@ -166,85 +160,14 @@ class FalconRun {
             await cluster.put(value);
             if (sample >= 0) times[sample] = (performance.now() - began) * 1000;
           }
-          for (const [share, part] of shares)
-            measurements.add(row.latency(name, bytes, share), 'µs', percentile(times, part));
+          this.#addShares(name, bytes, times);
         }
-        return await putsPerSecond(cluster, seconds);
+        return await putsPerSecond(cluster, peerSeconds);
       } finally {
         await cluster.stop();
       }
     });
   }
-
-  headline(): Record<string, number> {
-    const { measurements } = this;
-    const of = (variant: Variant | undefined, share: string): string =>
-      variant === undefined ? '' : row.latency(nameOf(variant), 64, share);
-    const shm = this.variants.find(({ replicas }) => replicas === 3);
-    const disk = this.variants.find(({ durability }) => durability === 'disk');
-    const p50 = measurements.medianOf(of(shm, 'p50'));
-    const diskP50 = measurements.medianOf(of(disk, 'p50'));
-    const diskRate = disk === undefined ? undefined : measurements.medianOf(row.rate(nameOf(disk)));
-    const peerP50 = (peer: string, sync: string): number | undefined =>
-      measurements.medianOf(row.latency(`${peer} 3 members, ${sync}`, 64, 'p50'));
-    const unsynced = peers
-      .map(({ name }) => peerP50(name, 'without fsync'))
-      .filter((value) => value !== undefined);
-    const etcdSynced = peerP50('etcd', 'with fsync');
-    const etcdRate = measurements.medianOf(row.rate('etcd 3 members, with fsync'));
-    return headlineOf({
-      shm_3_64b_p50_us: p50,
-      shm_3_64b_p99_us: measurements.medianOf(of(shm, 'p99')),
-      shm_vs_raw_ratio: measurements.ratio(of(shm, 'p50'), row.raw),
-      memory_speedup_vs_best_peer_ratio:
-        unsynced.length === 0 ? undefined : quotient(Math.min(...unsynced), p50),
-      disk_speedup_vs_etcd_ratio: quotient(etcdSynced, diskP50),
-      disk_throughput_vs_etcd_ratio: quotient(diskRate, etcdRate),
-      leader_change_ms_p50: measurements.medianOf(row.change),
-    });
-  }
-
-  /** Like the proposal's Figure 3: latency by the number of replicas. */
-  plots(): Plot[] {
-    const { measurements } = this;
-    const lines = (['shm', 'fabric-tcp'] as const).flatMap((transport) =>
-      payloads.map((bytes) => ({
-        label: `${transport}, ${bytes} B`,
-        points: this.variants
-          .filter((variant) => variant.transport === transport && variant.waiting === 'spinning')
-          .flatMap((variant): (readonly [number, number])[] => {
-            const value = measurements.medianOf(row.latency(nameOf(variant), bytes, 'p50'));
-            return value === undefined ? [] : [[variant.replicas, value]];
-          }),
-      })),
-    );
-    const bars = measurements
-      .rows()
-      .filter(
-        ({ name }) =>
-          name.endsWith(', 64 B, p50') && (name.includes(' 3 replicas') || name.includes('members')),
-      )
-      .flatMap(({ name, summary }) =>
-        summary === null
-          ? []
-          : [
-              {
-                label: name.replace(', 64 B, p50', ''),
-                value: summary.p50,
-                min: summary.min,
-                max: summary.max,
-              },
-            ],
-      );
-    return [
-      { kind: 'lines', title: 'Propose to commit, p50, two threads', unit: 'µs', xTitle: 'replicas', lines },
-      { kind: 'bars', title: 'Three replicas, 64 B, p50', unit: 'µs', bars },
-    ];
-  }
-}
-
-function quotient(above: number | undefined, below: number | undefined): number | undefined {
-  return above === undefined || below === undefined ? undefined : above / below;
 }
 
 /** `window` clients on one connection, each with one put on its way. */
@@ -262,6 +185,15 @@ async function putsPerSecond(cluster: PeerCluster, seconds: number): Promise<num
   return (puts * 1000) / (performance.now() - began);
 }
 
+function peerVersions(): Record<string, string> {
+  const versions: Record<string, string> = {};
+  for (const { name, version } of peers) {
+    const found = version();
+    if (found !== undefined) versions[name] = found;
+  }
+  return versions;
+}
+
 export const falcon: Bench = {
   name: 'falcon',
   describe: 'what agreement costs, beside etcd and ZooKeeper',
@@ -271,23 +203,26 @@ export const falcon: Bench = {
     try {
       const run = new FalconRun(options, sizes, folder);
       await run.measure();
-      const etcd = etcdVersion();
       return {
         settings: {
           quick: options.quick,
-          ...{ runs: sizes.runs, samples: sizes.samples, diskSamples: sizes.diskSamples },
+          ...{ runs: sizes.runs, samplesMax: sizes.samples, seconds: sizes.seconds },
           ...{ peerSamples: sizes.peerSamples, window, leaderChanges: sizes.changes },
-          twoThreads:
-            'the leader on one thread, all backups stepped in turn by another, both spinning with memory durability',
-          threadEach: 'each replica on a thread of its own that blocks in poll after 20 µs without work',
+          latency:
+            'from propose to commit at the leader, one record at a time, both where an agent runs its guest',
+          twoThreads: 'the leader on one thread, all backups stepped in turn by another',
+          threadEach: 'each replica on a thread of its own, which this machine may have no processor for',
+          blocking: 'waits in poll after 20 µs without work, as the agents do; spinning never waits',
           peers:
-            'three members on loopback, one client on one connection to the leader (etcd: gRPC Put; ZooKeeper: setData); without fsync: --unsafe-no-fsync, forceSync=no',
-          leftOut: peers.filter(({ installed }) => !installed()).map(({ name }) => `${name}: not installed`),
+            'three members on loopback, one client on one connection to the leader (etcd: gRPC Put; ZooKeeper: setData), whose round trip is part of what is measured; without fsync: --unsafe-no-fsync, forceSync=no',
+          leftOut: peers
+            .filter(({ version }) => version() === undefined)
+            .map((peer) => `${peer.name}: not installed (apt-get install ${peer.package})`),
         },
-        versions: etcd === undefined ? {} : { etcd },
+        versions: peerVersions(),
         rows: run.measurements.rows(),
-        headline: run.headline(),
-        plots: run.plots(),
+        headline: falconHeadline(run.measurements),
+        plots: falconPlots(run.measurements, sizes.replicas),
       };
     } finally {
       await rm(folder, { recursive: true, force: true });

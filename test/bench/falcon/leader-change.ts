@@ -1,4 +1,4 @@
-/** From SIGKILL of a leader until another replica may serve: three processes on this machine, shm. */
+/** From SIGKILL or SIGSTOP of a leader until another replica may serve: three processes on this machine. */
 import { fork, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -9,7 +9,12 @@ import type { ConnectMessage, ProcessReport } from './replica-process.ts';
 
 const replicas = 3;
 
-export async function leaderChangeMs(folder: string): Promise<number> {
+export interface LeaderEnd {
+  readonly signal: 'SIGKILL' | 'SIGSTOP';
+  readonly transport: NodeSettings['transport'];
+}
+
+export async function leaderChangeMs(folder: string, { signal, transport }: LeaderEnd): Promise<number> {
   const home = await mkdtemp(join(folder, 'change-'));
   const children: ChildProcess[] = [];
   try {
@@ -17,7 +22,7 @@ export async function leaderChangeMs(folder: string): Promise<number> {
       const settings: NodeSettings = {
         self,
         voters: replicas,
-        transport: 'shm',
+        transport,
         durability: 'memory',
         folder: home,
       };
@@ -36,9 +41,9 @@ export async function leaderChangeMs(folder: string): Promise<number> {
     }
     const { child: leader } = await first;
     const second = leads(children.filter((child) => child !== leader));
-    const killedAtUs = Number(process.hrtime.bigint() / 1000n);
-    leader.kill('SIGKILL');
-    return ((await second).atUs - killedAtUs) / 1000;
+    const endedAtUs = Number(process.hrtime.bigint() / 1000n);
+    leader.kill(signal);
+    return ((await second).atUs - endedAtUs) / 1000;
   } finally {
     const running = children.filter(({ exitCode, signalCode }) => exitCode === null && signalCode === null);
     const ends = running.map((child) => once(child, 'exit'));

@@ -64,8 +64,8 @@ export class ReplicaNode {
     return cards;
   }
 
-  /** One pass of an agent's loop. True when there was something to do. */
-  pass(): boolean {
+  /** One pass of an agent's loop; `act` stands where an agent runs its guest. True when there was something to do. */
+  pass(act?: () => void): boolean {
     const { falcon } = this.shell;
     const now = nowUs();
     this.transport.progress(now);
@@ -75,6 +75,7 @@ export class ReplicaNode {
     let worked = this.#takeMail();
     worked = this.shell.takeInputs() || worked;
     falcon.applied(falcon.commitIndex);
+    act?.();
     falcon.leaderProgress();
     return this.shell.carryOut() || worked;
   }

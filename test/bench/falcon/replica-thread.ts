@@ -19,8 +19,9 @@ export type ThreadCommand =
   | {
       readonly do: 'latency';
       readonly payloadBytes: number;
-      readonly samples: number;
-      readonly warmup: number;
+      /** It ends with the first of the two, after a warm-up that does the same. */
+      readonly samplesMax: number;
+      readonly seconds: number;
     }
   | {
       readonly do: 'throughput';
@@ -45,7 +46,7 @@ const { nodes: settings, waiting } = workerData as ThreadStart;
 const voters = settings[0]?.voters ?? 0;
 const nodes = settings.map((node) => new ReplicaNode(node));
 const leader = nodes.find((node) => node.id === 1);
-const state = { stopped: false };
+const state: { stopped: boolean; act: (() => void) | undefined } = { stopped: false, act: undefined };
 let idleSinceUs = nowUs();
 
 function report(message: ThreadReport): void {
@@ -53,17 +54,20 @@ function report(message: ThreadReport): void {
 }
 
 function step(): void {
-  let worked = false;
-  for (const node of nodes) worked = node.pass() || worked;
   const now = nowUs();
-  if (worked) idleSinceUs = now;
+  if (passAll()) idleSinceUs = now;
   else if (waiting === 'blocking' && now - idleSinceUs >= spinUs) sleep();
+}
+
+function passAll(): boolean {
+  let worked = false;
+  for (const node of nodes) worked = node.pass(node === leader ? state.act : undefined) || worked;
+  return worked;
 }
 
 function sleep(): void {
   for (const { transport } of nodes) transport.prepareWait();
-  let worked = false;
-  for (const node of nodes) worked = node.pass() || worked;
+  const worked = passAll();
   const fds = nodes
     .flatMap(({ transport, shell }) => [...transport.waitFds, shell.storage.eventFd])
     .filter(isFd);
@@ -81,21 +85,37 @@ function isFd(fd: number | undefined): fd is number {
   return fd !== undefined && fd >= 0;
 }
 
-function latencies(node: ReplicaNode, payloadBytes: number, samples: number, warmup: number): Float64Array {
+/** From propose to commit, one record at a time, both as an agent sees them: between its inputs and its outputs. */
+function latencies(
+  node: ReplicaNode,
+  payloadBytes: number,
+  samplesMax: number,
+  seconds: number,
+): Float64Array {
   const payload = new Uint8Array(payloadBytes).fill(0x5a);
-  const times = new Float64Array(samples);
+  const times = new Float64Array(samplesMax);
   const { falcon } = node.shell;
-  for (let sample = -warmup; sample < samples; sample++) {
-    const began = nowUs();
-    let index = node.propose(payload);
-    while (index === 0) {
-      step();
-      index = node.propose(payload);
+  const untilUs = nowUs() + seconds * 1e6;
+  let taken = 0;
+  let index = 0;
+  let beganUs = -1;
+  state.act = () => {
+    if (index !== 0) {
+      if (falcon.commitIndex < index) return;
+      times[taken++] = nowUs() - beganUs;
+      index = 0;
+      beganUs = -1;
     }
-    while (falcon.commitIndex < index) step();
-    if (sample >= 0) times[sample] = nowUs() - began;
-  }
-  return times;
+    const now = nowUs();
+    if (taken === samplesMax || (beganUs < 0 && now >= untilUs)) return;
+    // A record that is refused waits from here on.
+    if (beganUs < 0) beganUs = now;
+    index = node.propose(payload);
+  };
+  do step();
+  while (beganUs >= 0);
+  state.act = undefined;
+  return times.subarray(0, taken).slice();
 }
 
 /** As many records on their way at once as `window` says. */
@@ -105,11 +125,14 @@ function throughput(node: ReplicaNode, payloadBytes: number, seconds: number, wi
   const firstIndex = falcon.commitIndex;
   const began = nowUs();
   const untilUs = began + seconds * 1e6;
-  while (nowUs() < untilUs) {
+  state.act = () => {
     while (falcon.log.lastIndex - falcon.commitIndex < window && node.propose(payload) !== 0);
-    step();
-  }
-  return ((falcon.commitIndex - firstIndex) * 1e6) / (nowUs() - began);
+  };
+  while (nowUs() < untilUs) step();
+  const rate = ((falcon.commitIndex - firstIndex) * 1e6) / (nowUs() - began);
+  state.act = undefined;
+  while (falcon.commitIndex < falcon.log.lastIndex) step();
+  return rate;
 }
 
 function take(command: ThreadCommand): void {
@@ -128,7 +151,10 @@ function take(command: ThreadCommand): void {
       break;
     case 'latency':
       if (leader === undefined) break;
-      report({ latenciesUs: latencies(leader, command.payloadBytes, command.samples, command.warmup) });
+      latencies(leader, command.payloadBytes, command.samplesMax, command.seconds);
+      report({
+        latenciesUs: latencies(leader, command.payloadBytes, command.samplesMax, command.seconds),
+      });
       break;
     case 'throughput':
       if (leader === undefined) break;

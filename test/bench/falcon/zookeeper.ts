@@ -2,7 +2,7 @@
  * ZooKeeper, three members on loopback, and a client that speaks its wire protocol (Jute over TCP): one session, one
  * node, setData. Frames are u32 length and big-endian fields.
  */
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
 import { once } from 'node:events';
@@ -12,14 +12,16 @@ import type { PeerCluster } from './peer.ts';
 
 const members = 3;
 const jarFolder = '/usr/share/java';
-const jar = `${jarFolder}/zookeeper.jar`;
 const sessionTimeoutMs = 30_000;
 const operation = { create: 1, setData: 5 } as const;
 const path = '/bench';
 const errorNodeExists = -110;
 
-export function zookeeperIsInstalled(): boolean {
-  return existsSync(jar);
+/** By the name of its jar; undefined: not installed. */
+export function zookeeperVersion(): string | undefined {
+  if (!existsSync(jarFolder)) return undefined;
+  const versions = readdirSync(jarFolder).map((name) => /^zookeeper-(\d.*)\.jar$/.exec(name)?.[1]);
+  return versions.find((version) => version !== undefined);
 }
 
 export async function startZookeeper(
