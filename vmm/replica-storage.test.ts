@@ -120,12 +120,15 @@ function bound(storage: ReplicaStorage) {
   return { falcon, processNumber, close: () => storage.close() };
 }
 
-it('with memory durability the log is lost with its process', () => {
+it('with memory durability the log is lost with its process, term and vote are not', () => {
   const first = open('memory');
   lead(first);
+  const { term } = first.falcon;
   first.close();
   const again = open('memory');
   expect(again.falcon.state.logLost).toBe(true);
+  expect(again.falcon.term).toBe(term);
+  expect(again.falcon.state.votedFor).toBe(self);
   expect(readdirSync(folder)).toEqual(['hard-state.json']);
   again.close();
 });

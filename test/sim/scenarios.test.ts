@@ -1,9 +1,11 @@
 import { describe, expect, it } from 'vitest';
 import { MessageKind } from '../../vmm/core/falcon/control-message.ts';
+import { crc32cByTables } from '../../vmm/core/falcon/crc32c.ts';
 import { RecordType } from '../../vmm/core/falcon/record-type.ts';
 import { recordType } from '../../vmm/core/falcon/record.ts';
 import type { LogIndex, ReplicaId, Term } from '../../vmm/core/ids.ts';
 import type { FaultPlan } from './fault-plan.ts';
+import { CLUSTER_ID } from './host-world.ts';
 import { Scenario } from './scenario.ts';
 
 const replica = (id: number): ReplicaId => id as ReplicaId;
@@ -458,6 +460,17 @@ describe('a control message', () => {
     expect(scenario.replica(1).receive(replica(0), bytes)).toBeUndefined();
     expect(scenario.replica(1).receive(replica(2), bytes)).toBe('replica id');
     expect(scenario.replica(2).receive(replica(0), bytes)).toBe('replica id');
+    const sealed = (change: (view: DataView) => void): Uint8Array => {
+      const copy = bytes.slice();
+      const view = new DataView(copy.buffer);
+      change(view);
+      view.setInt32(4, crc32cByTables(copy, 8, copy.length - 8, 0), true);
+      return copy;
+    };
+    const anotherVersion = sealed((view) => view.setUint16(8, view.getUint16(8, true) + 1, true));
+    const anotherCluster = sealed((view) => view.setBigUint64(12, CLUSTER_ID + 1n, true));
+    expect(scenario.replica(1).receive(replica(0), anotherVersion)).toBe('protocol version');
+    expect(scenario.replica(1).receive(replica(0), anotherCluster)).toBe('cluster id');
     expect(scenario.replica(1).receive(replica(0), bytes.subarray(1))).toBe('malformed');
     expect(scenario.replica(1).receive(replica(0), new Uint8Array(0))).toBe('malformed');
   });

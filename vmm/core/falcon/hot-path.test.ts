@@ -29,6 +29,9 @@ function replicaOf(self: ReplicaId): FalconReplica {
     times: DEFAULT_TIMES,
     logLimits: { storageBytes: 1 << 20, recordsMax: 4096, recordBytesMax: 4096 },
     crc32c: crc32cByTables,
+    copyBytes: (target, targetAt, source, sourceAt, length) => {
+      for (let at = 0; at < length; at++) target[targetAt + at] = source[sourceAt + at] ?? 0;
+    },
     random: () => 0.5,
   });
 }
@@ -112,10 +115,12 @@ describe('the path of a record', () => {
     expect(pair.backup.commitIndex).toBe(pair.leader.commitIndex);
   });
 
-  it('leaves nothing for the garbage collector', async () => {
+  it.each([
+    [64, 100_000],
+    [1500, 20_000],
+  ])('leaves nothing for the garbage collector, with %i bytes', async (bytes, records) => {
     const pair = new Pair();
-    const records = 100_000;
-    for (let count = 0; count < records; count++) pair.record(64);
+    for (let count = 0; count < records; count++) pair.record(bytes);
     const session = new Session();
     session.connect();
     await session.post('HeapProfiler.startSampling', {
@@ -123,7 +128,7 @@ describe('the path of a record', () => {
       includeObjectsCollectedByMajorGC: true,
       includeObjectsCollectedByMinorGC: true,
     });
-    for (let count = 0; count < records; count++) pair.record(64);
+    for (let count = 0; count < records; count++) pair.record(bytes);
     const { profile } = await session.post('HeapProfiler.stopSampling');
     session.disconnect();
     const core = allocatedIn('/vmm/core/', profile.head);
