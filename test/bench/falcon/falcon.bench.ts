@@ -31,11 +31,11 @@ interface Sizes {
 }
 
 const fullSizes: Sizes = {
-  ...{ runs: 3, replicas: [3, 5, 7, 9], samples: 20_000, seconds: 0.5 },
+  ...{ runs: 3, replicas: [3, 5, 7, 9], samples: 20_000, seconds: 1 },
   ...{ peerSamples: 500, peerSeconds: 2, changes: 20 },
 };
 const quickSizes: Sizes = {
-  ...{ runs: 1, replicas: [3, 5], samples: 10_000, seconds: 0.3 },
+  ...{ runs: 1, replicas: [3, 5], samples: 20_000, seconds: 1 },
   ...{ peerSamples: 200, peerSeconds: 1, changes: 5 },
 };
 /** Records on their way at once when throughput is measured; as many clients of a peer have one each. */

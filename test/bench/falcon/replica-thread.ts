@@ -19,7 +19,7 @@ export type ThreadCommand =
   | {
       readonly do: 'latency';
       readonly payloadBytes: number;
-      /** It ends with the first of the two, after a warm-up that does the same. */
+      /** It ends with the first of the two, after a warm-up for so many seconds. */
       readonly samplesMax: number;
       readonly seconds: number;
     }
@@ -41,6 +41,8 @@ export type ThreadReport =
 
 const spinUs = 20;
 const waitMsMax = 5;
+/** More than there is time for: it takes the compiler some hundred thousand records to be done. */
+const warmupSamplesMax = 1_000_000;
 
 const { nodes: settings, waiting } = workerData as ThreadStart;
 const voters = settings[0]?.voters ?? 0;
@@ -151,7 +153,7 @@ function take(command: ThreadCommand): void {
       break;
     case 'latency':
       if (leader === undefined) break;
-      latencies(leader, command.payloadBytes, command.samplesMax, command.seconds);
+      latencies(leader, command.payloadBytes, warmupSamplesMax, command.seconds);
       report({
         latenciesUs: latencies(leader, command.payloadBytes, command.samplesMax, command.seconds),
       });

@@ -20,6 +20,8 @@ const SMOOTHING = 1 / 32;
 /** Part of the longest interval that is forgotten with each one heard: half of it in 4000, some 20 s of heartbeats. */
 const PEAK_DECAY = 1 / 5770;
 const PEAK_FACTOR = 3;
+/** Three of these, as parts of the least patience, make somewhat more than that: what is begun with. */
+const CALM_SHARE = 0.4;
 const LN_10 = Math.log(10);
 
 export class SilenceDetector {
@@ -35,12 +37,11 @@ export class SilenceDetector {
   constructor(times: FalconTimes) {
     this.#times = times;
     this.#meanUs = times.heartbeatIntervalUs;
-    // Nothing is known yet: somewhat more patience than the least.
     this.#peakUs = this.#calmUs;
   }
 
   get #calmUs(): number {
-    return this.#times.silenceUsMin / 2;
+    return CALM_SHARE * this.#times.silenceUsMin;
   }
 
   /** Two guests execute: nobody loads state any more. */
