@@ -17,8 +17,8 @@ Napi::Value crc32c(const Napi::CallbackInfo& info) {
 namespace {
 
 // `length` bytes from `at` on, both as arguments say.
-Slice<uint8_t> part(const Arguments& arguments, size_t bytes, const char* bytes_name, size_t at, const char* at_name,
-                    int64_t length) {
+Slice<uint8_t> part(const Arguments& arguments, size_t bytes, const char* bytes_name, size_t at,
+                    const char* at_name, int64_t length) {
   const Slice<uint8_t> all = arguments.uint8_array(bytes, bytes_name);
   const int64_t offset = arguments.integer(at, at_name, 0, kIntegerMax);
   const auto held = static_cast<int64_t>(all.length);

@@ -3,7 +3,7 @@ import { fabric } from '../../../native/fabric.ts';
 import { toReplicaId } from '../../core/ids.ts';
 import { FabricTransport } from './fabric.ts';
 
-vi.mock(import('../../../native/fabric.ts'), () => ({ fabric: vi.fn(), tryAgain: 11 }));
+vi.mock('../../../native/fabric.ts', () => ({ fabric: vi.fn(), tryAgain: 11 }));
 
 const open = (): FabricTransport =>
   new FabricTransport(toReplicaId(1), { provider: 'tcp;ofi_rxm', address: '127.0.0.1' });
@@ -19,12 +19,10 @@ describe('a machine without a fabric', () => {
   });
 
   it('says the same where the addon was built and libfabric is gone', () => {
-    class FabricEndpoint {
-      constructor() {
-        throw Object.assign(new Error('Cannot open libfabric.so.1'), { syscall: 'dlopen' });
-      }
-    }
-    vi.mocked(fabric).mockReturnValue({ FabricEndpoint } as never);
+    const FabricEndpoint = vi.fn(function refuse() {
+      throw Object.assign(new Error('Cannot open libfabric.so.1'), { syscall: 'dlopen' });
+    });
+    vi.mocked(fabric).mockReturnValue({ FabricEndpoint });
     expect(open).toThrow(refusal);
   });
 });
