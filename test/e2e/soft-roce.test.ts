@@ -10,7 +10,7 @@ import { addonFile } from '../../native/binding.ts';
 import { qemuBinary } from '../framework/qemu-binary.ts';
 import { buildRdmaGuest, guestAddress, runRdmaGuest, type RdmaGuest } from '../framework/rdma-guest.ts';
 
-/** The soak tests run the checks as they are; else they repeat less and share processes: emulated processors are slow. */
+/** As the checks are, for a quarter of an hour; or they repeat less and share processes: emulated processors are slow. */
 const thoroughness = process.env['GAIA_SOAK'] === undefined ? 'brief' : 'full';
 const buildLimitMs = 300_000;
 const runLimitMs = 1_800_000;
@@ -18,6 +18,8 @@ const programs = 'dist/test/framework/transport';
 const whyImpossible = whySkipped();
 
 function whySkipped(): string | undefined {
+  if (process.env['GAIA_SOAK'] === undefined && process.env['GAIA_SOFT_ROCE'] === undefined)
+    return 'runs with npm run soak, or briefly with GAIA_SOFT_ROCE=1';
   const built = existsSync(join(dirname(addonFile()), 'gaia_fabric.node'));
   return built ? undefined : 'the fabric addon was not built: libfabric-dev is not installed';
 }
