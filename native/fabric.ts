@@ -33,11 +33,13 @@ export interface FabricEndpoint {
 
   addPeer(name: Uint8Array): number;
   removePeer(peer: number): void;
+  /** Ends the connections beneath, over which nothing comes: the provider would use them again for the same address. */
+  disconnectPeer(peer: number): void;
   /** Memory of that peer. */
   addRemote(peer: number, key: Uint8Array): number;
   removeRemote(remote: number): void;
 
-  /** 0: accepted, and `token` will be polled. `tryAgain`: not now. Else libfabric's error number: it failed. The
+  /** 0: accepted, and `token` will be polled. `tryAgain`: not now, or too many are under way to this peer. Else libfabric's error number: it failed. The
    * bytes must stay as they are until then. */
   put(
     remote: number,

@@ -1,9 +1,13 @@
 #include "fabric_endpoint.h"
 
+#include <dirent.h>
+#include <netinet/in.h>
 #include <rdma/fi_errno.h>
 #include <rdma/fi_rma.h>
+#include <sys/socket.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <iterator>
 
@@ -15,6 +19,8 @@ namespace gaia {
 namespace {
 
 constexpr size_t kPutsMax = 256;
+// A peer whose connection takes nothing must leave room for the others.
+constexpr size_t kPutsPerPeerMax = 64;
 // Less than the blocks of state that follow data would be no order at all.
 constexpr size_t kOrderedBytesLeast = 4096;
 // An empty message needs no room, but a receive needs a buffer.
@@ -24,6 +30,26 @@ constexpr size_t kBatch = 32;
 
 void check(int status, const char* call, const std::string& what) {
   if (status != 0) throw FabricError(status < 0 ? -status : status, call, what);
+}
+
+// This process's connections between the two endpoints, in either direction. On one machine all peers have
+// one address, and no connection ever stands still for its link.
+void shut_down_connections(const sockaddr_in& own, const sockaddr_in& peer) {
+  if (own.sin_addr.s_addr == peer.sin_addr.s_addr) return;
+  DIR* const descriptors = opendir("/proc/self/fd");
+  if (descriptors == nullptr) return;
+  while (const dirent* const entry = readdir(descriptors)) {
+    const int fd = std::atoi(entry->d_name);
+    sockaddr_in local = {}, remote = {};
+    socklen_t local_bytes = sizeof local, remote_bytes = sizeof remote;
+    if (getpeername(fd, reinterpret_cast<sockaddr*>(&remote), &remote_bytes) != 0 ||
+        getsockname(fd, reinterpret_cast<sockaddr*>(&local), &local_bytes) != 0 ||
+        remote.sin_family != AF_INET || remote.sin_addr.s_addr != peer.sin_addr.s_addr) {
+      continue;
+    }
+    if (remote.sin_port == peer.sin_port || local.sin_port == own.sin_port) shutdown(fd, SHUT_RDWR);
+  }
+  closedir(descriptors);
 }
 
 }  // namespace
@@ -149,6 +175,16 @@ void FabricEndpoint::remove_peer(uint32_t peer) {
   }
 }
 
+void FabricEndpoint::disconnect_peer(uint32_t peer) {
+  const auto found = peers_.find(peer);
+  if (found == peers_.end()) return;
+  sockaddr_in own = {}, other = {};
+  size_t own_bytes = sizeof own, other_bytes = sizeof other;
+  if (fi_getname(&endpoint_->fid, &own, &own_bytes) != 0 || own.sin_family != AF_INET) return;
+  if (fi_av_lookup(av_, found->second, &other, &other_bytes) != 0 || other.sin_family != AF_INET) return;
+  shut_down_connections(own, other);
+}
+
 uint32_t FabricEndpoint::add_remote(uint32_t peer, uint64_t key, uint64_t base) {
   const auto found = peers_.find(peer);
   if (found == peers_.end()) throw FabricError(FI_EINVAL, "put", "There is no such peer");
@@ -168,9 +204,12 @@ int FabricEndpoint::put(uint32_t remote, uint64_t remote_offset, uint32_t memory
   const auto to = remotes_.find(remote);
   const auto from = memories_.find(memory);
   if (to == remotes_.end() || from == memories_.end()) return FI_EINVAL;
+  const uint32_t peer = to->second.peer;
+  if (under_way_[peer] >= kPutsPerPeerMax) return FI_EAGAIN;
   Operation* const operation = take_operation();
   if (operation == nullptr) return FI_EAGAIN;
   operation->token = token;
+  operation->peer = peer;
   operation->doorbell = false;
   const ssize_t status =
       fi_write(endpoint_, from->second->pages()->base() + offset, bytes, from->second->descriptor(),
@@ -180,6 +219,7 @@ int FabricEndpoint::put(uint32_t remote, uint64_t remote_offset, uint32_t memory
     return static_cast<int>(-status);
   }
   operation->memory = from->second;
+  under_way_[peer]++;
   return 0;
 }
 
@@ -206,6 +246,8 @@ bool FabricEndpoint::finish(Operation* operation, int error, FabricCompletion* c
     post_doorbell(operation);
     return false;
   }
+  const auto count = under_way_.find(operation->peer);
+  if (--count->second == 0) under_way_.erase(count);
   *completion = {operation->token, error};
   operation->memory.reset();
   free_.push_back(operation);

@@ -53,6 +53,9 @@ class FabricEndpoint {
 
   uint32_t add_peer(const uint8_t* name, size_t bytes);
   void remove_peer(uint32_t peer);
+  // Ends the TCP connections beneath, where there are any: the provider would use them again for this peer's
+  // address, though nothing has come through, and TCP tries ever more rarely. Puts under way fail.
+  void disconnect_peer(uint32_t peer);
 
   // A peer's memory, as its FabricMemory tells it. Ends with the peer, or with remove_remote.
   uint32_t add_remote(uint32_t peer, uint64_t key, uint64_t base);
@@ -72,6 +75,8 @@ class FabricEndpoint {
   struct Operation {
     fi_context context;  // First, so that the provider's pointer is the operation's.
     uint32_t token;
+    // Whom a put is for.
+    uint32_t peer;
     bool doorbell;
     std::shared_ptr<FabricMemory> memory;
   };
@@ -108,6 +113,8 @@ class FabricEndpoint {
   std::vector<Operation*> free_;
   // Receives that the provider did not take: the next poll offers them again.
   std::vector<Operation*> unposted_;
+  // Puts under way, by peer; those of a peer that was removed count until they are finished.
+  std::unordered_map<uint32_t, size_t> under_way_;
 };
 
 }  // namespace gaia

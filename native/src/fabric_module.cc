@@ -53,6 +53,7 @@ class Endpoint : public Napi::ObjectWrap<Endpoint> {
          InstanceMethod("memoryKey", &Endpoint::memory_key),
          InstanceMethod("removeMemory", &Endpoint::remove_memory),
          InstanceMethod("addPeer", &Endpoint::add_peer), InstanceMethod("removePeer", &Endpoint::remove_peer),
+         InstanceMethod("disconnectPeer", &Endpoint::disconnect_peer),
          InstanceMethod("addRemote", &Endpoint::add_remote),
          InstanceMethod("removeRemote", &Endpoint::remove_remote), InstanceMethod("put", &Endpoint::put),
          InstanceMethod("ring", &Endpoint::ring), InstanceMethod("poll", &Endpoint::poll),
@@ -148,6 +149,11 @@ class Endpoint : public Napi::ObjectWrap<Endpoint> {
   void remove_peer(const Napi::CallbackInfo& info) {
     const Arguments arguments(info, "removePeer");
     open(info).remove_peer(number(arguments, 0, "peer"));
+  }
+
+  void disconnect_peer(const Napi::CallbackInfo& info) {
+    const Arguments arguments(info, "disconnectPeer");
+    open(info).disconnect_peer(number(arguments, 0, "peer"));
   }
 
   Napi::Value add_remote(const Napi::CallbackInfo& info) {

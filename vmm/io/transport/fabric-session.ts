@@ -386,10 +386,13 @@ export class FabricSession implements TransportPeer, MessageReader {
     const { silenceUs } = this.#face.times;
     if (!this.#hasBacklog) this.#backlogSinceUs = Infinity;
     else if (this.#backlogSinceUs === Infinity) this.#backlogSinceUs = nowUs;
+    const before = this.#failure;
     if (nowUs - (this.#heardUs ?? nowUs) > silenceUs)
       this.fail(`nothing was heard for ${Math.round(silenceUs / 1000)} ms`);
     else if (nowUs - this.#backlogSinceUs > silenceUs)
       this.fail(`no put was taken for ${Math.round(silenceUs / 1000)} ms`);
+    // The next session with this peer must not wait for what TCP still tries to bring across a link that was down.
+    if (this.#failure !== before) this.#endpoint.disconnectPeer(this.#peer);
   }
 
   /** Nothing of this session is read or written any more. */
