@@ -161,7 +161,8 @@ export class ReplicaEngine {
   }
 
   peerGone(peer: ReplicaId): void {
-    this.#event('peer-gone', `Replica ${this.#name(peer)} has ended`, { replica: peer });
+    const why = this.#transport.failureOf(peer) ?? 'its control connection has ended';
+    this.#event('peer-gone', `Replica ${this.#name(peer)} is gone: ${why}`, { replica: peer });
     this.consensus.falcon.peerGone(peer);
     this.#gone.add(peer);
     this.#driver?.peerGone(peer);

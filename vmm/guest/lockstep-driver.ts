@@ -12,6 +12,7 @@ import { RoundRecordType } from '../core/rounds/round-record.ts';
 import { MailKind } from '../io/mail.ts';
 import { stopReason } from '../io/qemu/layout.ts';
 import type { TransportPeer } from '../io/transport/transport.ts';
+import { PortLostError } from '../io/qemu/port.ts';
 import { StateReceiver } from '../transfer/state-receiver.ts';
 import { StateSender } from '../transfer/state-sender.ts';
 import { FingerprintCheck } from './fingerprint-check.ts';
@@ -112,8 +113,7 @@ export class LockstepDriver implements GuestDriver {
     this.#around.event('rebased', `The log begins anew behind record ${index}: the guest needs state`, {
       index,
     });
-    this.#abandonChecks();
-    this.#receiver = new StateReceiver(this.executor.port);
+    this.#giveUpGuest();
   }
 
   waitUs(nowUs: number): number {
@@ -207,7 +207,8 @@ export class LockstepDriver implements GuestDriver {
       this.#askForState(nowUs);
       return false;
     }
-    let worked = this.#leftBehind(executor, nowUs);
+    let worked = false;
+    this.#leftBehind(executor, nowUs);
     if (executor.takeEnd()) {
       this.#rounds++;
       this.#rate.count(nowUs);
@@ -222,8 +223,8 @@ export class LockstepDriver implements GuestDriver {
     return worked;
   }
 
-  /** A backup that was taken out of the executing set begins anew: true when it does. */
-  #leftBehind(executor: GuestExecutor, nowUs: number): boolean {
+  /** A backup that was taken out of the executing set begins anew, with another guest. */
+  #leftBehind(executor: GuestExecutor, nowUs: number): void {
     const { falcon } = this.#around;
     const outside =
       falcon.role === 'follower' &&
@@ -232,15 +233,19 @@ export class LockstepDriver implements GuestDriver {
     if (!outside) {
       this.#outsideSinceUs = Infinity;
       executor.standBy();
-      return false;
+      return;
     }
     this.#outsideSinceUs = Math.min(this.#outsideSinceUs, nowUs);
-    if (nowUs - this.#outsideSinceUs < leftBehindUs || !executor.stands) return false;
-    this.#around.event('left-behind', 'The log names this guest no longer: it asks for state');
-    this.#abandonChecks();
-    falcon.setExecutor(this.#around.incarnation, false);
-    this.#receiver = new StateReceiver(executor.port);
-    return true;
+    if (nowUs - this.#outsideSinceUs < leftBehindUs) return;
+    // It may have much to execute that nobody needs, and keeps what is in no saved state: a fresh one takes its place.
+    this.#around.event('left-behind', 'The log names this guest no longer: another one asks for state');
+    this.#giveUpGuest();
+  }
+
+  /** Its QEMU ends, and the agent starts another one. */
+  #giveUpGuest(): never {
+    this.executor.port.quit();
+    throw new PortLostError('is given up: the log goes on without this guest');
   }
 
   /** Goes on with a comparison, unless its term has ended: then nobody may answer any more. */
