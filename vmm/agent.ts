@@ -3,10 +3,11 @@
  * what it starts ends with it in good order; if it is killed, QEMU stops its guest by itself.
  */
 import { randomUUID } from 'node:crypto';
-import { appendFileSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdirSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { native } from '../native/binding.ts';
 import type { AgentStatus, Failover } from './agent-status.ts';
+import { Announcer } from './announcer.ts';
 import { GaiaError } from './core/errors.ts';
 import type { ReplicaId } from './core/ids.ts';
 import type { EngineCommand, EngineEvent, EngineReport, EngineStart } from './engine-protocol.ts';
@@ -22,10 +23,21 @@ import { PeerMeeting, type Invitation } from './peer-meeting.ts';
 import type { PeerStates } from './peer-states.ts';
 import { factsRefusal } from './shared-facts.ts';
 import { endOrphan, QemuKeeper } from './qemu-keeper.ts';
+import { askReplica } from './remote-replicas.ts';
 import { Revival } from './revival.ts';
-import { offFile, replicaFiles, vmIsStopping, type ReplicaPlan, type VmPlan } from './vm-plan.ts';
+import {
+  isLocal,
+  offFile,
+  replicaFiles,
+  vmIsStopping,
+  vmOff,
+  type ReplicaPlan,
+  type VmPlan,
+} from './vm-plan.ts';
 
 const offDelayMs = 1000;
+/** The engine has told it to end. */
+const qemuEndsMs = 2000;
 /** The answer to whoever stops the VM leaves first. */
 const stopDelayMs = 100;
 
@@ -62,6 +74,7 @@ export class Agent {
   #resolveClosed: () => void = () => undefined;
   #worker: Worker | undefined;
   #qemu: QemuKeeper | undefined;
+  #announcer: Announcer | undefined;
   #requestNumber = 0;
   #wakeFd = -1;
   #vmEnds = false;
@@ -130,6 +143,7 @@ export class Agent {
       await this.#beginMeeting();
       if (tapFd >= 0) this.#startQemu(tapFd);
       await this.#closed;
+      await this.#qemu?.gone(qemuEndsMs);
     } catch (error) {
       await this.#worker?.terminate();
       throw error;
@@ -160,11 +174,29 @@ export class Agent {
 
   /** The others have to learn of it, too: a moment later this agent ends as they do. */
   #guestOff(how: string): void {
+    this.#noteOff(how);
+    // A standby on another host executes nothing, so it is told.
+    const elsewhere = this.#plan.replicas.filter(({ name }) => !isLocal(this.#plan, name));
+    for (const { name } of elsewhere)
+      askReplica(this.#plan, name, 'guest off', { how }).catch((error: unknown) => {
+        this.#log(`${name} was not told: ${error instanceof Error ? error.message : String(error)}`);
+      });
+  }
+
+  #noteOff(how: string): void {
+    if (vmOff(this.#plan.name) !== undefined) return;
     writeFileSync(offFile(this.#plan.name), `${new Date().toISOString()}\t${how}\n`);
     setTimeout(() => this.#stop(), offDelayMs);
   }
 
+  /** On a network that is not ours, switches learn where the guest is served from now. */
+  #announce(event: string): void {
+    if (event === 'serving') this.#announcer?.begin();
+    else if (event === 'serving-ended') this.#announcer?.end();
+  }
+
   #stop(): void {
+    this.#announcer?.end();
     this.#meeting.end();
     this.#revival.end();
     this.#qemu?.end();
@@ -178,6 +210,8 @@ export class Agent {
     // up at a takeover would lose the first replies. Only a deposed leader takes its carrier down.
     native().tapCarrier(fd, true);
     await joinBridge(tap, this.#plan.network.bridge);
+    if (this.#plan.network.joined === true)
+      this.#announcer = new Announcer(this.#plan.guest.mac, (frame) => writeSync(fd, frame));
     return fd;
   }
 
@@ -206,6 +240,7 @@ export class Agent {
         break;
       case 'event':
         this.#event(message.event);
+        this.#announce(message.event.name);
         break;
       case 'peer gone':
         this.#peerGone(message.id);
@@ -326,8 +361,11 @@ export class Agent {
         if (refusal !== undefined) throw new GaiaError(refusal.code, refusal.text);
         return { clusterId, rtcBase: guest.rtcBase };
       }
+      case 'guest off':
+        this.#noteOff(words['how'] ?? '');
+        return {};
       case 'stop':
-        this.#event({ name: 'vm-stopped', text: `The VM is ended from another host`, data: {} });
+        this.#event({ name: 'vm-stopped', text: 'The VM is ended from another host', data: {} });
         this.#vmEnds = true;
         setTimeout(() => this.#stop(), stopDelayMs);
         return {};

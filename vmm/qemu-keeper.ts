@@ -3,6 +3,7 @@
  * ended, later each time. Guarantee: there is never more than one QEMU of a replica that this agent knows of.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
 import {
   closeSync,
   existsSync,
@@ -93,6 +94,16 @@ export class QemuKeeper {
     this.#ended = true;
     clearTimeout(this.#restart);
     clearInterval(this.#serialLook);
+  }
+
+  /** Resolves once its process has ended; one that takes longer is killed. */
+  async gone(patienceMs: number): Promise<void> {
+    const child = this.#child;
+    if (child?.pid === undefined) return;
+    const exited = once(child, 'exit');
+    const impatient = setTimeout(() => child.kill('SIGKILL'), patienceMs);
+    await exited;
+    clearTimeout(impatient);
   }
 
   #startAgain(): void {

@@ -2,7 +2,7 @@
 import { GaiaError } from './core/errors.ts';
 import { selfCommand } from './io/project-folder.ts';
 import type { PeerAddress } from './io/transport/meeting.ts';
-import { askPeer } from './io/transport/peer-question.ts';
+import { askPeer, PeerUnreachableError } from './io/transport/peer-question.ts';
 import { isLocal, type VmPlan } from './vm-plan.ts';
 
 const answerTimeoutMs = 1000;
@@ -19,7 +19,7 @@ export function addressOf({ name, replicas }: VmPlan, replica: string): PeerAddr
 export async function askReplica(
   plan: VmPlan,
   replica: string,
-  ask: 'status' | 'events' | 'hand over' | 'stop',
+  ask: 'status' | 'events' | 'hand over' | 'guest off' | 'stop',
   words: Readonly<Record<string, string>> = {},
 ): Promise<unknown> {
   const question = { vm: plan.name, clusterId: plan.clusterId, ask, words };
@@ -30,14 +30,16 @@ export async function askReplica(
 export async function stopElsewhere(plan: VmPlan): Promise<void> {
   const { name, replicas } = plan;
   const elsewhere = replicas.filter((replica) => !isLocal(plan, replica.name));
-  const answers = await Promise.allSettled(
-    elsewhere.map((replica) => askReplica(plan, replica.name, 'status')),
+  const answers = await Promise.all(
+    elsewhere.map((replica) => askReplica(plan, replica.name, 'status').catch((error: unknown) => error)),
   );
-  const silent = elsewhere.filter((_replica, at) => answers[at]?.status === 'rejected');
+  const silent = elsewhere.filter((_replica, at) => answers[at] instanceof PeerUnreachableError);
   if (silent.length > 0)
     throw new GaiaError(
       'GAIA_HOST_UNREACHABLE',
       `The agents of ${silent.map((replica) => `${replica.name} (${addressOf(plan, replica.name).host})`).join(' and ')} do not answer, so VM ${name} cannot be ended as a whole: try again, or run "${selfCommand()} stop ${name} --here" on each host, after which its replica cannot come back`,
     );
-  await Promise.all(elsewhere.map((replica) => askReplica(plan, replica.name, 'stop')));
+  // Whoever refuses has no part in this VM any more.
+  const parts = elsewhere.filter((_replica, at) => !(answers[at] instanceof Error));
+  await Promise.all(parts.map((replica) => askReplica(plan, replica.name, 'stop')));
 }

@@ -17,8 +17,8 @@ const recheckMs = 1000;
 /** An agent that has ended. */
 export interface MissingPeer {
   readonly replica: number;
-  /** ISO 8601. */
-  readonly since: string;
+  /** For how long; clocks of separate hosts need not agree. */
+  readonly forMs: number;
   /** Starts since it was sound last. */
   readonly attempts: number;
 }
@@ -35,7 +35,8 @@ export class Revival {
   readonly #face: RevivalFace;
   readonly #backoffs = new Map<number, Backoff>();
   readonly #timers = new Map<number, NodeJS.Timeout>();
-  readonly #missingSince = new Map<number, string>();
+  /** By replica, as `performance.now` tells. */
+  readonly #missingSinceMs = new Map<number, number>();
   #leader: number | null = null;
   #leaderlessSinceMs = 0;
 
@@ -51,13 +52,17 @@ export class Revival {
   }
 
   missing(): MissingPeer[] {
-    return [...this.#missingSince].map(([replica, since]) => {
-      return { replica, since, attempts: this.#backoffs.get(replica)?.attempts ?? 0 };
+    return [...this.#missingSinceMs].map(([replica, sinceMs]) => {
+      return {
+        replica,
+        forMs: performance.now() - sinceMs,
+        attempts: this.#backoffs.get(replica)?.attempts ?? 0,
+      };
     });
   }
 
   peerGone(peer: ReplicaPlan): void {
-    this.#missingSince.set(peer.id, new Date().toISOString());
+    this.#missingSinceMs.set(peer.id, performance.now());
     // On another host, a service manager starts it again.
     if (!isLocal(this.#plan, peer.name)) return;
     this.#schedule(peer, this.#backoff(peer).waitMs(performance.now()));
@@ -66,7 +71,7 @@ export class Revival {
   peerConnected(peer: ReplicaPlan): void {
     clearTimeout(this.#timers.get(peer.id));
     this.#timers.delete(peer.id);
-    this.#missingSince.delete(peer.id);
+    this.#missingSinceMs.delete(peer.id);
   }
 
   end(): void {

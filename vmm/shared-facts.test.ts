@@ -53,6 +53,12 @@ it('names what the two files say differently, before what follows from it', () =
   expect(found?.text).toMatch(/beta says memory 512M, that of replica alpha 256M/);
 });
 
+it('asks for the mode in the file where two machines would choose another one', () => {
+  const found = refusal({ ...of, mode: 'vsmr' });
+  expect(found?.code).toBe('GAIA_PEER_MODE');
+  expect(found?.text).toMatch(/beta would run with mode vsmr, replica alpha with mode lockstep/);
+});
+
 it('refuses a peer that tells nothing', () => {
   const found = factsRefusal({ name: 'alpha', facts: sharedFacts(of) }, { name: 'beta', facts: {} });
   expect(found?.code).toBe('GAIA_PEER_CONFIG');

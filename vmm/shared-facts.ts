@@ -71,6 +71,12 @@ export function factsRefusal(
         code: 'GAIA_PEER_IMAGE',
         text: `Replica ${peer.name} boots other files as ${own.facts['image'] ?? ''} (digest ${theirs}) than replica ${own.name} (digest ${ours}): copy the kernel and the initrd from one host to the others`,
       };
+    case 'mode':
+    case 'accel':
+      return {
+        code: 'GAIA_PEER_MODE',
+        text: `Replica ${peer.name} would run with ${key} ${theirs}, replica ${own.name} with ${key} ${ours}: where machines differ, the file has to say "mode" and "accel"`,
+      };
     default:
       return {
         code: 'GAIA_PEER_CONFIG',

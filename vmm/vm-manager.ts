@@ -77,6 +77,7 @@ export function removeVm({ name, hosts }: VmPlan): void {
   rmSync(vmPlanFile(name), { force: true }); // First, since without it the VM is none.
   if (hosts !== undefined) emptyStateFolder(replicaFiles(name, hosts.local).stateFolder);
   removeFolder(join(folders().state, name));
+  rmSync(join(folders().run, name), { recursive: true, force: true });
 }
 
 /** It may be a link to a folder that an operator made: only what is ours goes. */

@@ -131,7 +131,9 @@ function judge(plan: VmPlan, serving: AgentStatus | undefined, replicas: readonl
   );
   if (executing.length < 2 && !serving.guestReady)
     return { protection: 'STARTING', reason: 'the guest boots', since: null, doing: null, command: null };
-  if (executing.length >= 2 && up === total)
+  // One that answers but follows nobody has no part in the log: what is refused by its peers, say.
+  const apart = replicas.filter(({ status }) => status !== undefined && status.leader !== serving.replica);
+  if (executing.length >= 2 && up === total && apart.length === 0)
     return {
       protection: 'PROTECTED',
       reason: 'survives the loss of any one host',
@@ -144,19 +146,23 @@ function judge(plan: VmPlan, serving: AgentStatus | undefined, replicas: readonl
   const absent = silent.map(
     (replica) => `${replica.name} ${replica.agentRuns === false ? 'has ended' : 'does not answer'}`,
   );
-  const reason = [...(alone ? [`${serving.name} executes alone`] : []), ...absent].join(', ');
-  return {
-    protection: 'DEGRADED',
-    reason,
-    since: degradedSince(serving),
-    ...remedy(plan, serving, replicas),
-  };
+  const idle = apart.map((replica) => `${replica.name} takes no part yet`);
+  const reason = [...(alone ? [`${serving.name} executes alone`] : []), ...absent, ...idle].join(', ');
+  const health = { protection: 'DEGRADED', reason, since: degradedSince(serving) } as const;
+  const { doing, command } = remedy(plan, serving, replicas);
+  const why = apart.map(({ name }) => `${selfCommand()} events ${plan.name} --replica ${name}`)[0] ?? null;
+  return { ...health, doing, command: command ?? why };
 }
 
 function guestIsOff(plan: VmPlan, { since, how }: { readonly since: string; readonly how: string }): Health {
   const reason =
     how === 'crashed' ? 'the guest has crashed, on all replicas alike' : 'the guest has powered itself off';
-  return { protection: 'OFF', reason, since, doing: null, command: `${selfCommand()} start ${plan.name}` };
+  const { hosts, name } = plan;
+  const command =
+    hosts === undefined
+      ? `${selfCommand()} start ${name}`
+      : `${selfCommand()} stop ${name} --here && systemctl start gaia-vm@${name}   on each host boots it afresh`;
+  return { protection: 'OFF', reason, since, doing: null, command };
 }
 
 function withoutQuorum(plan: VmPlan, replicas: readonly ReplicaStatus[], up: number): Health {
@@ -173,7 +179,7 @@ function withoutQuorum(plan: VmPlan, replicas: readonly ReplicaStatus[], up: num
     plan.hosts === undefined
       ? 'waits for a majority; ended agents are started again'
       : `waits for ${frozen.map(({ name, host }) => `${name}${host === null ? '' : ` (${host})`}`).join(' or ')}`;
-  return { ...health, doing, command: null };
+  return { ...health, doing, command: startHere(plan, replicas) };
 }
 
 function withoutExecutor(plan: VmPlan, replicas: readonly ReplicaStatus[]): Health {
@@ -185,14 +191,13 @@ function withoutExecutor(plan: VmPlan, replicas: readonly ReplicaStatus[]): Heal
     ...health,
     reason: 'no guest is left that holds what was committed',
     doing: null,
-    command: `${selfCommand()} stop ${plan.name}, then start it: it boots afresh, what was in its memory is lost`,
+    command: `${selfCommand()} stop ${plan.name}, then start ${plan.hosts === undefined ? 'it' : 'its agents'}: it boots afresh, what was in its memory is lost`,
   };
 }
 
 function degradedSince({ aloneForMs, missing }: AgentStatus): string | null {
-  const times = missing.map(({ since }) => since);
-  if (aloneForMs !== null) times.push(new Date(Date.now() - aloneForMs).toISOString());
-  return times.sort()[0] ?? null;
+  const longestMs = Math.max(aloneForMs ?? -1, ...missing.map(({ forMs }) => forMs));
+  return longestMs < 0 ? null : new Date(Date.now() - longestMs).toISOString();
 }
 
 /** What goes on until it is PROTECTED again: the first thing that is still missing. */
@@ -205,9 +210,15 @@ function remedy(
   const doing = nextStep(plan, serving, replicas);
   const command =
     failing === undefined
-      ? null
+      ? startHere(plan, replicas)
       : `${selfCommand()} logs ${plan.name} --replica ${nameOf(plan, failing.replica)}`;
   return { doing, command };
+}
+
+/** Of a VM on several hosts: what starts the agent of this one, where it has ended. */
+function startHere({ name, hosts }: VmPlan, replicas: readonly ReplicaStatus[]): string | null {
+  const ended = replicas.some(({ host, agentRuns: runs }) => host === null && runs === false);
+  return hosts !== undefined && ended ? `systemctl start gaia-vm@${name}` : null;
 }
 
 function nextStep(plan: VmPlan, serving: AgentStatus, replicas: readonly ReplicaStatus[]): string | null {

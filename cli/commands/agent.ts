@@ -1,6 +1,7 @@
 /** `gaia-vm agent`: one replica of a VM whose others are on other hosts, in the foreground, for a service manager. */
 import type { CommandModule } from 'yargs';
 import { runHostedReplica, type HostOptions, type ReplicaPlace } from '../../vmm/index.ts';
+import { exitCode } from '../exit-code.ts';
 import { findGuest } from '../guest.ts';
 import { interruptible, InterruptedError } from '../interruption.ts';
 import { parseMemory } from '../size.ts';
@@ -67,6 +68,7 @@ export const agentCommand: CommandModule<object, AgentArguments> = {
       // A service manager's TERM is no failure, also while the first replica is waited for.
       if (!(error instanceof InterruptedError)) throw error;
     }
+    process.exit(exitCode.done);
   },
 };
 

@@ -4,14 +4,15 @@
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { execa } from 'execa';
-import type { AgentEvent, VmStatus } from '../../vmm/index.ts';
+import type { AgentEvent, ReplicaStatus, VmStatus } from '../../vmm/index.ts';
 import { folders, projectFolder } from '../../vmm/index.ts';
 import type { SeparateHosts } from './consensus/separate-hosts.ts';
-import type { CommandResult } from './test-vm.ts';
+import { signalReplica, type CommandResult } from './test-vm.ts';
 
 const peerPort = 7700;
 const names = ['alpha', 'beta', 'gamma'] as const;
@@ -22,6 +23,7 @@ export class AgentProcess {
   readonly #child: ChildProcess;
   readonly exited: Promise<number | null>;
   #said = '';
+  #killed = false;
   #wake: () => void = () => undefined;
 
   constructor(child: ChildProcess) {
@@ -43,7 +45,7 @@ export class AgentProcess {
 
   async until(text: string): Promise<void> {
     while (!this.#said.includes(text)) {
-      if (this.#child.exitCode !== null) throw new Error(`The agent ended without "${text}": ${this.#said}`);
+      if (!this.runs) throw new Error(`The agent ended without "${text}": ${this.#said}`);
       await new Promise<void>((resolve) => (this.#wake = resolve));
     }
   }
@@ -52,7 +54,13 @@ export class AgentProcess {
     return this.#child.exitCode === null && this.#child.signalCode === null;
   }
 
+  /** Ended, and not by the test. */
+  get failed(): boolean {
+    return !this.runs && !this.#killed;
+  }
+
   kill(signal: NodeJS.Signals): void {
+    this.#killed = true;
     this.#child.kill(signal);
   }
 }
@@ -69,28 +77,29 @@ export class HostedVm {
     this.#root = root;
   }
 
-  /** Writes the same file for all hosts; nothing is started yet. `lines` are added to it. */
-  static async prepare(name: string, hosts: SeparateHosts, lines: readonly string[] = []): Promise<HostedVm> {
+  /** Writes the same file for all hosts; nothing is started yet. */
+  static async prepare(name: string, hosts: SeparateHosts): Promise<HostedVm> {
     const root = await mkdtemp(join(tmpdir(), 'gaia-'));
     const vm = new HostedVm(name, hosts, root);
     for (const host of names.keys()) {
       await mkdir(vm.root(host));
       await symlink(folders().cache, join(vm.root(host), 'cache'));
     }
-    await vm.write(lines);
+    await vm.write();
     return vm;
   }
 
-  async write(lines: readonly string[] = [], file = this.file): Promise<void> {
+  /** The file again, with other lines and with a state folder for the standby. */
+  async write(lines: readonly string[] = [], stateDir?: string): Promise<void> {
+    const replicas = names.map((name, host) => {
+      const more = stateDir !== undefined && host === 2 ? `, stateDir: ${stateDir}` : '';
+      return `  - {name: ${name}, address: '${this.#hosts.address(host)}:${peerPort}'${more}}`;
+    });
     const text = [
       ...[`name: ${this.name}`, 'image: memcached', `bridge: ${this.#hosts.bridge}`],
-      ...[`address: ${guestAddress}/24`, 'replicas:'],
-      ...names.map(
-        (name, host) => `  - {name: ${name}, address: '${this.#hosts.address(host)}:${peerPort}'}`,
-      ),
-      ...lines,
+      ...[`address: ${guestAddress}/24`, 'replicas:', ...replicas, ...lines],
     ];
-    await writeFile(file, `${text.join('\n')}\n`);
+    await writeFile(this.file, `${text.join('\n')}\n`);
   }
 
   get file(): string {
@@ -126,14 +135,17 @@ export class HostedVm {
     return { exitCode: result.exitCode ?? -1, stdout: result.stdout, stderr: result.stderr };
   }
 
-  /** As this host can tell. */
+  /** As this host can tell, once its agent has found out what the VM is made of. */
   async status(host: number): Promise<VmStatus> {
+    await this.agent(host).until('runs replica');
     return await this.#json(host, 'status');
   }
 
   /** The first status on this host that `holds`; asked again until then. */
   async until(host: number, holds: (status: VmStatus) => boolean): Promise<VmStatus> {
     for (;;) {
+      const failed = [...this.#agents.values()].find((agent) => agent.failed);
+      if (failed !== undefined) throw new Error(`An agent has ended: ${failed.said}`);
       const status = await this.status(host);
       if (holds(status)) return status;
     }
@@ -142,6 +154,20 @@ export class HostedVm {
   async events(host: number, replica: string): Promise<readonly AgentEvent[]> {
     const { stdout } = await this.command(host, 'events', this.name, '--replica', replica, '-o', 'json');
     return (JSON.parse(stdout) as { events: AgentEvent[] }).events;
+  }
+
+  /** The guest's own address on the network. */
+  mac(): string {
+    const plan = readFileSync(join(this.root(0), 'lib', this.name, 'vm.json'), 'utf8');
+    return (JSON.parse(plan) as { guest: { mac: string } }).guest.mac;
+  }
+
+  /** All processes of a replica end at once, as when its host loses power. */
+  async killHost(replica: ReplicaStatus): Promise<void> {
+    const agent = this.agent(this.hostOf(replica.name));
+    agent.kill('SIGKILL');
+    signalReplica(replica, 'SIGKILL', 'qemu');
+    await agent.exited;
   }
 
   /** The number of the host that a replica runs on. */

@@ -4,6 +4,7 @@
  * (gaiaNh on the host's side): an address on the bridge itself would lose its carrier, and with it all neighbour
  * entries for about a second, whenever a dying leader's tap is the last live port.
  */
+import { randomBytes } from 'node:crypto';
 import { BrokenEnvironmentError, GaiaError } from '../core/errors.ts';
 import { CommandFailedError, runCommand } from './command.ts';
 
@@ -88,6 +89,9 @@ export async function bridgeExists(name: string): Promise<boolean> {
 
 /** Makes an interface a live port of a bridge, without an address of its own that would talk there. */
 export async function joinBridge(port: string, bridge: string): Promise<void> {
+  // A bridge takes the lowest of its ports' addresses: a random one would change the host's own when it comes or goes.
+  const hex = randomBytes(4).toString('hex').match(/../g) ?? [];
+  await runCommand('ip', ['link', 'set', port, 'address', ['fe', '54', ...hex].join(':')]);
   await runCommand('ip', ['link', 'set', port, 'master', bridge, 'addrgenmode', 'none', 'up']);
 }
 

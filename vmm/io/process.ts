@@ -45,6 +45,18 @@ export async function endProcess(pid: number | undefined, mark: Mark, timeoutMs:
   while (isOurs() && performance.now() < deadline) await delay(pollMs);
   if (!isOurs()) return false;
   process.kill(pid, 'SIGKILL');
-  while (isOurs()) await delay(pollMs);
+  while (isOurs() || isEnding(pid)) await delay(pollMs);
   return true;
+}
+
+/** Its memory is gone, but not yet its descriptors: a tap that it has is still busy. */
+function isEnding(pid: number): boolean {
+  if (commandLine(pid) !== undefined) return false;
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    const state = stat.slice(stat.lastIndexOf(')') + 2, stat.lastIndexOf(')') + 3);
+    return state !== 'Z' && state !== 'X';
+  } catch {
+    return false;
+  }
 }

@@ -90,6 +90,13 @@ export class SeparateHosts {
     await this.#switch.run('ip', ['link', 'set', `port${host}`, 'up']);
   }
 
+  /** Which host's port the switch has last heard this address from; undefined: it does not know. */
+  async portOf(mac: string): Promise<number | undefined> {
+    const table = await this.#switch.run('bridge', ['fdb', 'show', 'br', 'switch0']);
+    const port = new RegExp(`^${mac} dev port(\\d+)`, 'm').exec(table)?.[1];
+    return port === undefined ? undefined : Number(port);
+  }
+
   async remove(): Promise<void> {
     await Promise.all([...this.#hosts, this.#switch].map((namespace) => namespace.remove()));
   }
