@@ -31,7 +31,7 @@
 #include <stdint.h>
 
 #define GAIA_MAGIC 0x41494147u /* "GAIA" in little-endian order */
-#define GAIA_VERSION 2u
+#define GAIA_VERSION 3u
 
 #define GAIA_PAGE_BYTES 4096u
 #define GAIA_BLOCKS_MAX 64u
@@ -65,7 +65,7 @@ enum gaia_entry_kind {
 
 enum gaia_message_type {
     GAIA_MSG_HELLO = 1,      /* a0 area bytes, a1 blocks, a2 QEMU pid; fds: area, doorbell, one per block */
-    GAIA_MSG_WELCOME = 2,    /* the agent claims the guest; dirty logging starts */
+    GAIA_MSG_WELCOME = 2,    /* a0 GAIA_VERSION: the agent claims the guest; dirty logging starts */
     GAIA_MSG_RUN = 3,        /* a0 virtual ns to stop at (0: run on), a1 deliver head, a2 round, a3 flags,
                                 a4 ns of real time it may last (0: any), a5 ns that count as idle (0: QEMU's) */
     GAIA_MSG_PAUSE = 4,      /* stop as vm_stop does, all device work done; answers as RUN does */
@@ -80,6 +80,7 @@ enum gaia_message_type {
     GAIA_MSG_QUIT = 12,      /* end QEMU in good order */
     GAIA_MSG_STOP = 13,      /* end the running round now, lightly; answers as RUN does */
     GAIA_MSG_RESET = 14,     /* reset the standing machine */
+    GAIA_MSG_DELIVER = 15,   /* a0 deliver head: more inputs for the running round, at once; answer: a0 tail */
 };
 
 /* a3 of GAIA_MSG_RUN */

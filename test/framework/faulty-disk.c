@@ -1,11 +1,13 @@
-/* Preloaded into a process under test: makes fdatasync of files below GAIA_FAULTY_FOLDER slow or fail, and
- * their pwrite short or fail. How often each went well is kept, so that a test can see what was never tried
+/* Preloaded into a process under test: makes fdatasync and pread of files below GAIA_FAULTY_FOLDER slow or fail,
+ * and their pwrite short or fail. How often each went well is kept, so that a test can see what was never tried
  * again.
  *
  *   GAIA_FDATASYNC_US     every fdatasync takes so many microseconds more
  *   GAIA_FDATASYNC_FAILS  the so-manieth fdatasync (from 1) fails with EIO, and only that one
  *   GAIA_PWRITE_FAILS     the same for pwrite, with ENOSPC
  *   GAIA_PWRITE_SHORT     no pwrite takes more bytes at once than this
+ *   GAIA_PREAD_US         every pread and preadv begins so many microseconds late
+ *   GAIA_PREAD_FAILS      the so-manieth of them (from 1) then fails with EIO, and only that one
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -14,10 +16,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 static atomic_long syncs;
 static atomic_long writes;
+static atomic_long reads;
 
 static long setting(const char* name) {
   const char* text = getenv(name);
@@ -60,4 +64,31 @@ ssize_t pwrite(int fd, const void* bytes, size_t length, off_t offset) {
 
 ssize_t pwrite64(int fd, const void* bytes, size_t length, off_t offset) {
   return pwrite(fd, bytes, length, offset);
+}
+
+static int read_fails(void) {
+  if (setting("GAIA_PREAD_US") > 0) usleep((useconds_t)setting("GAIA_PREAD_US"));
+  if (atomic_fetch_add(&reads, 1) + 1 != setting("GAIA_PREAD_FAILS")) return 0;
+  errno = EIO;
+  return 1;
+}
+
+ssize_t pread(int fd, void* bytes, size_t length, off_t offset) {
+  static ssize_t (*next)(int, void*, size_t, off_t);
+  if (next == NULL) next = (ssize_t(*)(int, void*, size_t, off_t))dlsym(RTLD_NEXT, "pread");
+  return is_ours(fd) && read_fails() ? -1 : next(fd, bytes, length, offset);
+}
+
+ssize_t pread64(int fd, void* bytes, size_t length, off_t offset) {
+  return pread(fd, bytes, length, offset);
+}
+
+ssize_t preadv(int fd, const struct iovec* parts, int count, off_t offset) {
+  static ssize_t (*next)(int, const struct iovec*, int, off_t);
+  if (next == NULL) next = (ssize_t(*)(int, const struct iovec*, int, off_t))dlsym(RTLD_NEXT, "preadv");
+  return is_ours(fd) && read_fails() ? -1 : next(fd, parts, count, offset);
+}
+
+ssize_t preadv64(int fd, const struct iovec* parts, int count, off_t offset) {
+  return preadv(fd, parts, count, offset);
 }

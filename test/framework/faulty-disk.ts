@@ -11,6 +11,10 @@ export interface DiskFaults {
   readonly pwriteFails?: number;
   /** No pwrite takes more bytes at once. */
   readonly pwriteShort?: number;
+  /** Every pread begins so many microseconds late. */
+  readonly preadUs?: number;
+  /** This one, counted from 1, fails with EIO. */
+  readonly preadFails?: number;
 }
 
 /** The environment in which files below `folder` lie on such a disk; the library is built into `buildFolder`. */
@@ -29,5 +33,7 @@ export function faultyDisk(buildFolder: string, folder: string, faults: DiskFaul
     GAIA_FDATASYNC_FAILS: String(faults.fdatasyncFails ?? 0),
     GAIA_PWRITE_FAILS: String(faults.pwriteFails ?? 0),
     GAIA_PWRITE_SHORT: String(faults.pwriteShort ?? 0),
+    GAIA_PREAD_US: String(faults.preadUs ?? 0),
+    GAIA_PREAD_FAILS: String(faults.preadFails ?? 0),
   };
 }

@@ -12,7 +12,7 @@ import { readUint64 } from '../../vmm/core/falcon/record.ts';
 import { requireQemu } from '../../vmm/io/qemu/installed.ts';
 import * as layout from '../../vmm/io/qemu/layout.ts';
 import { GuestPort, type RoundLimits, type Stopped } from '../../vmm/io/qemu/port.ts';
-import { RingConsumer } from '../../vmm/io/ring.ts';
+import type { RingConsumer } from '../../vmm/io/ring.ts';
 import type { NetworkNamespace } from './network-namespace.ts';
 
 const answerTimeoutUs = 20_000_000;
@@ -35,6 +35,10 @@ export interface PortGuestStart {
   readonly args: readonly string[];
   /** More properties of the port, such as `unclaimed-ms=100`. */
   readonly portOptions?: string;
+  /** Whether QEMU is told to leave the guest alone at first; so it is unless this is false. */
+  readonly standing?: boolean;
+  /** Of QEMU; that of the test unless given. */
+  readonly environment?: NodeJS.ProcessEnv;
 }
 
 type GuestPlace = Pick<PortGuestStart, 'folder' | 'name'>;
@@ -51,7 +55,8 @@ function portPath({ folder, name }: GuestPlace): string {
 export function portCommand(start: PortGuestStart): [string, string[]] {
   const options = start.portOptions === undefined ? '' : `,${start.portOptions}`;
   const object = `gaia-port,id=port0,path=${portPath(start)},netdev=net0${options}`;
-  return start.namespace.inside(start.qemu, [...start.args, '-S', '-no-reboot', '-object', object]);
+  const still = start.standing === false ? [] : ['-S'];
+  return start.namespace.inside(start.qemu, [...start.args, ...still, '-no-reboot', '-object', object]);
 }
 
 export class PortGuest {
@@ -71,7 +76,10 @@ export class PortGuest {
     this.#place = start;
     const [command, args] = portCommand(start);
     const errors = openSync(this.#errorFile, 'w');
-    this.#child = spawn(command, args, { stdio: ['ignore', errors, errors] });
+    this.#child = spawn(command, args, {
+      stdio: ['ignore', errors, errors],
+      env: start.environment ?? process.env,
+    });
     closeSync(errors);
     if (this.#child.pid === undefined) throw new Error(`${start.qemu} did not start`);
     this.#pidFd = native().pidfdOpen(this.#child.pid);
@@ -228,18 +236,6 @@ export class PortGuest {
     return readUint64(new DataView(this.area), layout.areaOffset.ringOffset + 8 * index);
   }
 
-  /** Reads the hold ring with a position of its own, so that QEMU alone moves the ring's tail. */
-  #outputReader(): RingConsumer {
-    const words = this.#ringWords(layout.ringIndex.hold);
-    const data = new Uint8Array(
-      this.area,
-      this.#ringAt(layout.ringIndex.hold) + layout.ringHeaderBytes,
-      words[layout.ringOffset.capacity / 4] ?? 0,
-    );
-    this.#outputPosition ??= Uint32Array.of(Atomics.load(words, layout.ringOffset.head / 4));
-    return new RingConsumer(data, words, layout.ringOffset.head / 4, this.#outputPosition, 0);
-  }
-
   // Agents that come and go --------------------------------------------------------------------------
 
   /** The agent dies: its socket closes, and what it mapped is gone. */
@@ -261,7 +257,8 @@ export class PortGuest {
     try {
       this.#port = new GuestPort(socketFd);
       // QEMU's area outlives its agents: what the guest sent to an earlier one is still to be read.
-      this.#hold = this.#outputReader();
+      this.#outputPosition ??= Uint32Array.of(this.held.head);
+      this.#hold = this.#port.readHeld(this.#outputPosition);
       return this.#port;
     } catch (error) {
       closeSync(socketFd);

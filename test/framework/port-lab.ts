@@ -8,12 +8,15 @@ import { join } from 'node:path';
 import { findImage, type Image } from '../../images/index.ts';
 import { LoadProcess } from './load-process.ts';
 import { NetworkNamespace } from './network-namespace.ts';
-import { PortGuest, portQemu, serialFile } from './port-guest.ts';
+import { PortGuest, portQemu, serialFile, type PortGuestStart } from './port-guest.ts';
 import { firmwareArguments, imageArguments, type PlacedProfile } from './port-machine.ts';
 import { running } from './running.ts';
 
 /** What the lab fills in by itself. */
 export type LabProfile = Omit<PlacedProfile, 'tapName'>;
+
+/** How a guest's QEMU is started, beyond its machine. */
+export type StartOptions = Partial<Pick<PortGuestStart, 'portOptions' | 'environment' | 'standing'>>;
 
 interface Place {
   readonly namespace: NetworkNamespace;
@@ -53,8 +56,8 @@ export class PortLab {
   // Guests -------------------------------------------------------------------------------------------
 
   /** A standing guest that would boot `image`; its tap is called `name`, at most 15 characters. */
-  startImage(name: string, image: Image, profile: LabProfile = {}, portOptions?: string): PortGuest {
-    return this.start(name, imageArguments(image, this.#placed(name, profile)), portOptions);
+  startImage(name: string, image: Image, profile: LabProfile = {}, more: StartOptions = {}): PortGuest {
+    return this.start(name, imageArguments(image, this.#placed(name, profile)), more);
   }
 
   /** A standing guest whose service answers. */
@@ -70,18 +73,17 @@ export class PortLab {
     name: string,
     firmware: Uint8Array,
     profile: LabProfile = {},
-    portOptions?: string,
+    more: StartOptions = {},
   ): PortGuest {
-    return this.start(name, this.firmwareArguments(name, firmware, profile), portOptions);
+    return this.start(name, this.firmwareArguments(name, firmware, profile), more);
   }
 
   firmwareArguments(name: string, firmware: Uint8Array, profile: LabProfile = {}): string[] {
     return firmwareArguments(firmware, this.folder, this.#placed(name, profile));
   }
 
-  start(name: string, args: readonly string[], portOptions?: string): PortGuest {
-    const options = portOptions === undefined ? {} : { portOptions };
-    const guest = PortGuest.start({ ...this.#opened, name, args, ...options });
+  start(name: string, args: readonly string[], more: StartOptions = {}): PortGuest {
+    const guest = PortGuest.start({ ...this.#opened, name, args, ...more });
     this.#guests.push(guest);
     return guest;
   }

@@ -2,7 +2,7 @@
 import { beforeAll, expect, it } from 'vitest';
 import { countBits } from '../../../merkle/bitmap.ts';
 import { native } from '../../../native/binding.ts';
-import { messageType, runRelease, status } from '../../../vmm/io/qemu/layout.ts';
+import { messageType, runRelease, status, stopReason, version } from '../../../vmm/io/qemu/layout.ts';
 import { arpAsker, arpRequest } from '../../framework/arp-frame.ts';
 import { MemoryCopy } from '../../framework/guest-memory.ts';
 import { exchange, portMessage } from '../../framework/port-message.ts';
@@ -114,6 +114,7 @@ describeInLab('when the agent hangs up', (lab) => {
     expect(guest.virtualNs).toBe(virtualNs);
   });
 
+  // A guest that was reset would have to boot again; one that quits is nobody's.
   it.each(Object.entries(messageType).filter(([name]) => name !== 'quit' && name !== 'reset'))(
     'right after asking for "%s", the guest is the next agent’s all the same',
     (_name, type) => {
@@ -126,6 +127,8 @@ describeInLab('when the agent hangs up', (lab) => {
         [messageType.load]: [bytes, checksum],
         [messageType.release]: [guest.held.head],
         [messageType.drop]: [guest.held.head],
+        [messageType.welcome]: [version],
+        [messageType.deliver]: [deliver.head],
       };
       native().portSend(socketFd, portMessage(type, ...(values[type] ?? [])));
       guest.hangUp();
@@ -138,6 +141,22 @@ describeInLab('when the agent hangs up', (lab) => {
       expectAllAnswered(answered(guest));
     },
   );
+
+  it('while nothing may touch the guest, everybody may again, and the next agent goes on', async () => {
+    guest.runFor(1e6);
+    guest.port.collect();
+    guest.hangUp();
+    guest.claimAgain();
+    const read = await lab.framesFromTap('guest');
+    await lab.namespace.run('bash', ['-c', 'echo >/dev/udp/10.71.0.210/9']);
+    while ((await lab.framesFromTap('guest')) === read);
+    guest.takeOutput();
+    guest.runFor(
+      1e6,
+      askers.map((asker) => arpRequest(guestAddress, asker)),
+    );
+    expectAllAnswered(answered(guest));
+  });
 
   it('dirty pages that it never collected are the next agent’s', () => {
     guest.port.collect();
@@ -153,12 +172,55 @@ describeInLab('when the agent hangs up', (lab) => {
   });
 });
 
+describeInLab('when the agent dies right after asking', (lab) => {
+  function start(name: string): PortGuest {
+    const guest = lab.startFirmware(name, haltingFirmware());
+    guest.runFor(1e6);
+    return guest;
+  }
+
+  it('for a reset, the guest is reset, and the next agent runs it', () => {
+    const guest = start('reset');
+    native().portSend(guest.port.socketFd, portMessage(messageType.reset));
+    guest.hangUp();
+    guest.claimAgain();
+    expect(guest.runFor(1e6).reason).toBe(stopReason.deadline);
+  });
+
+  it('for the end, QEMU ends in good order', async () => {
+    const guest = start('quit');
+    native().portSend(guest.port.socketFd, portMessage(messageType.quit));
+    guest.hangUp();
+    expect(await guest.exitCode()).toBe(0);
+  });
+
+  it('for a state that is cut short, the guest stays unusable for the next agent', () => {
+    const guest = start('short');
+    guest.port.pause();
+    const { bytes } = guest.port.save();
+    const checksum = native().crc32c(guest.port.deviceState.subarray(0, bytes - 100), 0);
+    native().portSend(guest.port.socketFd, portMessage(messageType.load, bytes - 100, checksum));
+    guest.hangUp();
+    guest.claimAgain();
+    const run = portMessage(messageType.run, guest.virtualNs + 1e6, guest.port.deliver.head);
+    expect(exchange(guest.port.socketFd, run)).toMatchObject({ status: status.unusable });
+  });
+
+  it('for nothing, before it has claimed the guest, another one may', () => {
+    const guest = start('greeted');
+    guest.hangUp();
+    guest.greetAgain().close();
+    guest.claimAgain();
+    expect(guest.runFor(1e6).reason).toBe(stopReason.deadline);
+  });
+});
+
 describeInLab('a guest that nobody claims', (lab) => {
   const complaint = `no agent claimed the guest for ${unclaimedMs} ms, exiting`;
-  const option = `unclaimed-ms=${unclaimedMs}`;
+  const portOptions = `unclaimed-ms=${unclaimedMs}`;
 
   it('ends with an error when its time is up, and not before', async () => {
-    const guest = lab.startFirmware('unclaimed', haltingFirmware(), {}, option);
+    const guest = lab.startFirmware('unclaimed', haltingFirmware(), {}, { portOptions });
     guest.runFor(1e6);
     const begun = performance.now();
     guest.hangUp();
@@ -168,7 +230,7 @@ describeInLab('a guest that nobody claims', (lab) => {
   });
 
   it('does not take a connection for a claim: who says no WELCOME has none', async () => {
-    const guest = lab.startFirmware('silent', haltingFirmware(), {}, option);
+    const guest = lab.startFirmware('silent', haltingFirmware(), {}, { portOptions });
     guest.hangUp();
     const silent = guest.greetAgain();
     expect(await guest.exitCode()).toBe(1);
@@ -177,7 +239,7 @@ describeInLab('a guest that nobody claims', (lab) => {
   });
 
   it('has its whole time again after each claim', () => {
-    const guest = lab.startFirmware('claimed', haltingFirmware(), {}, option);
+    const guest = lab.startFirmware('claimed', haltingFirmware(), {}, { portOptions });
     const begun = performance.now();
     for (let claims = 0; performance.now() - begun < 3 * unclaimedMs; claims++) {
       guest.hangUp();

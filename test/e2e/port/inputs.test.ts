@@ -22,7 +22,7 @@ function startWithLine(lab: PortLab, name: string): PortGuest {
   const line = args.indexOf('-serial');
   args.splice(line, 2, '-chardev', 'gaia,id=ser0', '-serial', 'chardev:ser0');
   args.push('-chardev', `file,id=con0,path=${consoleOf(lab, name)}`);
-  return lab.start(name, args, 'console=con0');
+  return lab.start(name, args, { portOptions: 'console=con0' });
 }
 
 function consoleOf(lab: PortLab, name: string): string {

@@ -1,7 +1,7 @@
 /** Requests that make no sense: QEMU says so, does nothing of them, and the guest goes on. */
 import { beforeAll, beforeEach, expect, it } from 'vitest';
 import { native } from '../../../native/binding.ts';
-import { writeUint64 } from '../../../vmm/core/falcon/record.ts';
+import { readUint64, writeUint64 } from '../../../vmm/core/falcon/record.ts';
 import {
   areaOffset,
   entryHeaderBytes,
@@ -12,7 +12,11 @@ import {
   messageOffset,
   messageType,
   runRelease,
+  ringOffset,
+  ringHeaderBytes,
+  ringIndex,
   status,
+  version,
 } from '../../../vmm/io/qemu/layout.ts';
 import { arpAsker, arpRequest } from '../../framework/arp-frame.ts';
 import { exchange, nextAnswer, portMessage, type PortAnswer } from '../../framework/port-message.ts';
@@ -40,6 +44,13 @@ function expectLife(guest: PortGuest): void {
     }
   }
   throw new Error(`Guest ${guest.name} does not answer any more`);
+}
+
+/** The header of an entry of the hold ring, as QEMU will read it. */
+function heldEntry(guest: PortGuest, position: number): DataView {
+  const ring = readUint64(new DataView(guest.area), areaOffset.ringOffset + 8 * ringIndex.hold);
+  const capacity = new DataView(guest.area).getUint32(ring + ringOffset.capacity, true);
+  return new DataView(guest.area, ring + ringHeaderBytes + (position & (capacity - 1)), entryHeaderBytes);
 }
 
 function expectRefused(answer: PortAnswer, text: RegExp, type: number): void {
@@ -154,6 +165,61 @@ describeInLab('a request without sense', (lab) => {
     );
   });
 
+  it('a guest that stands is given nothing at once', () => {
+    refused(
+      messageType.deliver,
+      [guest.port.deliver.head],
+      /The guest stands: it is given its inputs by RUN/,
+    );
+  });
+
+  it.each<[string, number, number]>([
+    ['an entry of unknown kind', 7, frameEntryBytes],
+    ['an entry that ends behind the head', entryKind.frame, frameEntryBytes - 8],
+  ])('%s is not given to a guest that runs, which runs on', (_what, kind, head) => {
+    writeEntry(0, 64, kind);
+    const { deliverTail } = guest;
+    guest.beginWithin({});
+    const deliver = portMessage(messageType.deliver, guest.port.deliver.head + head);
+    expectRefused(
+      exchange(guest.port.socketFd, deliver),
+      /Not delivered: the deliver ring/,
+      messageType.deliver,
+    );
+    guest.stateLoaded(guest.port.pause().virtualNs);
+    guest.takeStopped();
+    expect(guest.deliverTail).toBe(deliverTail);
+    expectLife(guest);
+  });
+
+  it.each<[string, number, number]>([
+    ['an entry longer than the ring', 0xffff_fff8, entryKind.frame],
+    ['a frame of more bytes than any has', frameBytesMax + 8, entryKind.frame],
+    ['an empty frame', 0, entryKind.frame],
+  ])('%s in the hold ring is not sent, and nothing behind it', (_what, bytes, kind) => {
+    guest.runFor(2e6, [arpRequest(guestAddress, asker)]);
+    const { head, tail } = guest.held;
+    expect(head).toBeGreaterThan(tail);
+    const entry = heldEntry(guest, tail);
+    const good = [entry.getUint32(0, true), entry.getUint32(4, true)] as const;
+    entry.setUint32(0, bytes, true);
+    entry.setUint32(4, kind, true);
+    const answer = exchange(guest.port.socketFd, portMessage(messageType.release, head));
+    expect(answer).toMatchObject({ status: status.ok });
+    expect(answer.arguments.slice(0, 2)).toEqual([tail, 0]);
+    entry.setUint32(0, good[0], true);
+    entry.setUint32(4, good[1], true);
+    expect(guest.port.release(head)).toBe(head);
+  });
+
+  it('an agent of another layout version is refused, and the guest stays with the one it has', () => {
+    refused(
+      messageType.welcome,
+      [version + 1],
+      /^The agent speaks version \d+ of the layout, this QEMU \d+$/,
+    );
+  });
+
   it.each<[string, number, number]>([
     ['released beyond the head', messageType.release, 8],
     ['dropped beyond the head', messageType.drop, 8],
@@ -216,7 +282,7 @@ describeInLab('a request without sense', (lab) => {
     refused(messageType.load, [bytes, checksum], /is of another format/);
   });
 
-  it.each([0, messageType.hello, 15, 0xffff_ffff])('a message of type %i is unknown', (type) => {
+  it.each([0, messageType.hello, 16, 0xffff_ffff])('a message of type %i is unknown', (type) => {
     refused(type, [], new RegExp(`^Message type ${type} is unknown$`));
   });
 

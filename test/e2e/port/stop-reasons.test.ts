@@ -1,4 +1,7 @@
 /** What ends a round beside its limits: a guest that powers off, resets itself, breaks, or sends more than is held. */
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { areaOffset, messageType, stopReason } from '../../../vmm/io/qemu/layout.ts';
 import { arpRequest, askerMac } from '../../framework/arp-frame.ts';
@@ -11,6 +14,7 @@ import {
   portFirmware,
   portOrder,
   portOrderResult,
+  writingFirmware,
 } from '../../framework/port-machine.ts';
 import { access, configurePower, powerPort, ramOf } from '../../framework/port-processor.ts';
 import { exchange, portMessage } from '../../framework/port-message.ts';
@@ -76,6 +80,35 @@ describeInLab('a guest that', (lab) => {
     expect(guest.runFor(1e9).reason).toBe(stopReason.panic);
     expect(guest.runFor(roundNs).reason).toBe(stopReason.deadline);
     expect(portOrderResult(ramOf(guest))).toBeDefined();
+  });
+
+  it('is stopped by a debugger ends the round, goes on when told, and no debugger starts it', async () => {
+    const name = 'debugged';
+    const path = join(lab.folder, `${name}.gdb`);
+    const args = [
+      ...lab.firmwareArguments(name, writingFirmware()),
+      '-gdb',
+      `unix:${path},server=on,wait=off`,
+    ];
+    const guest = lab.start(name, args);
+    guest.begin(0);
+    const debuggerSocket = connect(path);
+    try {
+      await once(debuggerSocket, 'connect');
+      const stopped = guest.awaitStopped();
+      expect(stopped.reason).toBe(stopReason.foreign);
+      expect(guest.runFor(roundNs)).toMatchObject({
+        reason: stopReason.deadline,
+        virtualNs: stopped.virtualNs + roundNs,
+      });
+      // "Go on", and QEMU's acknowledgement of it.
+      debuggerSocket.write('$c#63');
+      await once(debuggerSocket, 'data');
+      expect(guest.port.stop().virtualNs).toBe(guest.virtualNs);
+      expect(guest.runFor(roundNs).reason).toBe(stopReason.deadline);
+    } finally {
+      debuggerSocket.destroy();
+    }
   });
 
   it('stands is reset by its agent as it was at first', () => {

@@ -5,7 +5,7 @@
  */
 
 export const magic = 0x41494147;
-export const version = 2;
+export const version = 3;
 
 export const pageBytes = 4096;
 export const blocksMax = 64;
@@ -53,6 +53,7 @@ export const messageType = {
   quit: 12,
   stop: 13,
   reset: 14,
+  deliver: 15,
 } as const;
 
 /** Flag of `run`: output of this round may leave as the guest sends it. */

@@ -3,12 +3,13 @@
  * Guarantees: nothing of the area is believed before magic, version and sizes agree; a refusal by QEMU is a
  * `PortRefusedError` with QEMU's own words; once QEMU hangs up every call says so.
  */
-import { closeSync } from 'node:fs';
+import { closeSync, fstatSync } from 'node:fs';
 import { native } from '../../../native/binding.ts';
 import { readUint64, writeUint64 } from '../../core/falcon/record.ts';
 import { GaiaError } from '../../core/errors.ts';
 import { RingConsumer, RingProducer } from '../ring.ts';
 import * as layout from './layout.ts';
+import { whyNoArea } from './port-area.ts';
 
 const answerTimeoutUs = 10_000_000;
 
@@ -91,17 +92,9 @@ export class GuestPort {
     if (areaFd === undefined || doorbellFd === undefined) throw new PortLostError('passed no memory');
     this.doorbellFd = doorbellFd;
     this.qemuPid = this.#argument(2);
-    const area = native().memoryMap(areaFd, 0, this.#argument(0), true);
+    const area = this.#mapArea(areaFd, blockFds);
     this.#area = area;
-    closeSync(areaFd);
     const view = new DataView(area);
-    if (
-      view.getUint32(layout.areaOffset.magic, true) !== layout.magic ||
-      view.getUint32(layout.areaOffset.version, true) !== layout.version
-    )
-      throw new PortLostError(
-        `speaks layout version ${view.getUint32(layout.areaOffset.version, true)}, this agent ${layout.version}: run "gaia-vm qemu build"`,
-      );
     this.blocks = blockFds.map((fd, index) => mapBlock(view, fd, index));
     this.ingress = new RingConsumer(...ringParts(area, layout.ringIndex.ingress));
     this.deliver = deliverRing(area);
@@ -124,6 +117,26 @@ export class GuestPort {
     );
   }
 
+  /** Refuses what is no area of this layout, with all its descriptors closed. */
+  #mapArea(areaFd: number, blockFds: readonly number[]): ArrayBuffer {
+    const told = this.#argument(0);
+    const present = fstatSync(areaFd).size;
+    const area = native().memoryMap(areaFd, 0, Math.min(told, present), true);
+    closeSync(areaFd);
+    const why =
+      area.byteLength < layout.blockTableOffset + layout.blocksMax * layout.blockBytes
+        ? `passed an area of ${area.byteLength} bytes`
+        : whyNoArea(
+            new DataView(area),
+            { told, present },
+            blockFds.map((fd) => fstatSync(fd).size),
+          );
+    if (why === undefined) return area;
+    for (const fd of [this.doorbellFd, ...blockFds]) closeSync(fd);
+    native().memoryUnmap(area);
+    throw new PortLostError(why);
+  }
+
   #greeting(): readonly number[] {
     const fds = Int32Array.of(this.socketFd);
     if (native().waitReadable(fds, new Uint8Array(1), answerTimeoutUs) === 0)
@@ -137,7 +150,7 @@ export class GuestPort {
 
   /** Claims the guest; from now on dirty pages are tracked. */
   welcome(): void {
-    this.#call(layout.messageType.welcome);
+    this.#call(layout.messageType.welcome, layout.version);
   }
 
   /** Starts a round that ends at a virtual instant; `takeStopped` tells of its end. */
@@ -160,6 +173,15 @@ export class GuestPort {
       limits.realNsMax ?? 0,
       limits.idleNs ?? 0,
     );
+  }
+
+  /**
+   * Gives the running round the inputs up to `deliverHead` at once, at no instant that another guest could repeat.
+   * Returns the first byte that the guest has not taken.
+   */
+  deliverLive(deliverHead: number): number {
+    this.#call(layout.messageType.deliver, deliverHead);
+    return this.#argument(0);
   }
 
   /** Once per round: how it ended; undefined while it runs. Throws when QEMU refused the round. */
@@ -232,6 +254,16 @@ export class GuestPort {
   /** Whether frames from the tap come into the ingress ring or are discarded. */
   divertIngress(divert: boolean): void {
     this.#call(layout.messageType.ingress, divert ? 1 : 0);
+  }
+
+  /**
+   * A reader of its own of what the guest sends from now on, frames and serial line, whatever becomes of it: QEMU alone
+   * moves the ring's tail. A reader that falls behind by the whole ring reads what makes no sense. `position`: where
+   * an earlier reader was, and this one will be.
+   */
+  readHeld(position?: Uint32Array): RingConsumer {
+    const [data, words, head] = ringParts(this.#area, layout.ringIndex.hold);
+    return new RingConsumer(data, words, head, position ?? Uint32Array.of(Atomics.load(words, head)), 0);
   }
 
   /** Asks QEMU to end. Never throws. */
