@@ -299,7 +299,6 @@ export class Agent {
   #startQemu(tapFd: number): void {
     this.#qemu = new QemuKeeper(this.#plan, this.#replica, tapFd, {
       event: (event) => this.#event(event),
-      guestReady: () => this.#command({ type: 'guest ready' }),
     });
     this.#qemu.start();
   }

@@ -11,6 +11,7 @@ import type { EngineCommand, EngineReport, EngineStart } from './engine-protocol
 import { GuestPort, PortLostError } from './io/qemu/port.ts';
 import { openTransport } from './io/transport/open.ts';
 import type { PeerCard, Transport } from './io/transport/transport.ts';
+import { ReadyWatch } from './ready-watch.ts';
 import { ReplicaEngine } from './replica-engine.ts';
 import { replicaFiles, transportSettings } from './vm-plan.ts';
 
@@ -28,6 +29,7 @@ class EngineLoop {
   readonly #invited = new Map<ReplicaId, { readonly process: string; readonly card: PeerCard }>();
   readonly #listenFd: number;
   #port: GuestPort | undefined;
+  #readyWatch: ReadyWatch | undefined;
   #transportFds: readonly number[] = [];
   #fds = new Int32Array(0);
   #ready = new Uint8Array(0);
@@ -84,6 +86,7 @@ class EngineLoop {
     if (!this.#started) return false;
     const worked = this.#engine.pass(now);
     this.#noteLeader();
+    this.#noteReady();
     if (this.#engine.guestLost) this.#dropGuest();
     return worked;
   }
@@ -102,9 +105,18 @@ class EngineLoop {
     report({ type: 'leader', leader });
   }
 
+  #noteReady(): void {
+    if (this.#readyWatch?.look() !== true) return;
+    this.#readyWatch = undefined;
+    const text = `The guest says "${this.#start.plan.guest.readyMarker ?? ''}"`;
+    report({ type: 'event', event: { name: 'guest-ready', text, data: {} } });
+    this.#engine.guestReady();
+  }
+
   /** Another QEMU may take its place. */
   #dropGuest(): void {
     if (this.#port === undefined) return;
+    this.#readyWatch = undefined;
     this.#port.close();
     this.#port = undefined;
     this.#watch();
@@ -133,6 +145,8 @@ class EngineLoop {
     try {
       this.#port = new GuestPort(fd);
       this.#engine.attachGuest(this.#port, this.#start.tapFd);
+      const { readyMarker } = this.#start.plan.guest;
+      if (readyMarker !== null) this.#readyWatch = new ReadyWatch(this.#port, readyMarker);
     } catch (error) {
       if (!(error instanceof PortLostError)) throw error;
       // It ended while it was greeted: its keeper starts another one.
@@ -174,9 +188,6 @@ class EngineLoop {
           request: command.request,
           refusal: this.#started ? (this.#engine.handOver(command.to) ?? null) : 'starting',
         });
-        break;
-      case 'guest ready':
-        this.#engine.guestReady();
         break;
       case 'status':
         report({ type: 'status', request: command.request, status: this.#engine.status() });

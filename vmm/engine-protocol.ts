@@ -34,7 +34,6 @@ export type EngineCommand =
   | { readonly type: 'session lost'; readonly id: ReplicaId }
   /** Gives the leadership to another executing replica. */
   | { readonly type: 'hand over'; readonly request: number; readonly to: ReplicaId }
-  | { readonly type: 'guest ready' }
   | { readonly type: 'status'; readonly request: number }
   | { readonly type: 'stop' };
 

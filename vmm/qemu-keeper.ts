@@ -18,18 +18,15 @@ import { Backoff, type BackoffTimes } from './core/backoff.ts';
 import type { EngineEvent } from './engine-protocol.ts';
 import { endProcess, readPid } from './io/process.ts';
 import { confinedCommand, sandboxArguments } from './io/qemu/confinement.ts';
-import { machineArguments } from './io/qemu/profile.ts';
+import { heldConsole, machineArguments } from './io/qemu/profile.ts';
 import { qemuMark, replicaFiles, type ReplicaPlan, type VmPlan } from './vm-plan.ts';
 
 /** QEMU's file descriptor of the tap: the first behind stdin, stdout and stderr. */
 const qemuTapFd = 3;
 const restartTimes: BackoffTimes = { firstMs: 100, maxMs: 30_000, soundAfterMs: 60_000 };
-const serialLookMs = 50;
 
 export interface QemuKeeperFace {
   event(event: EngineEvent): void;
-  /** The image's ready marker was seen on the serial console. */
-  guestReady(): void;
 }
 
 export class QemuKeeper {
@@ -41,7 +38,6 @@ export class QemuKeeper {
   readonly #backoff = new Backoff(restartTimes);
   #child: ChildProcess | undefined;
   #restart: NodeJS.Timeout | undefined;
-  #serialLook: NodeJS.Timeout | undefined;
   #ended = false;
 
   constructor(plan: VmPlan, replica: ReplicaPlan, tapFd: number, face: QemuKeeperFace) {
@@ -81,7 +77,6 @@ export class QemuKeeper {
       this.#child = undefined;
       this.#startAgain();
     });
-    this.#watchSerial();
   }
 
   /** The engine has lost this guest: whatever is left of its QEMU is of no use. */
@@ -93,7 +88,6 @@ export class QemuKeeper {
   end(): void {
     this.#ended = true;
     clearTimeout(this.#restart);
-    clearInterval(this.#serialLook);
   }
 
   /** Resolves once its process has ended; one that takes longer is killed. */
@@ -107,7 +101,6 @@ export class QemuKeeper {
   }
 
   #startAgain(): void {
-    clearInterval(this.#serialLook);
     if (this.#ended) return;
     const waitMs = this.#backoff.waitMs(performance.now());
     this.#restart = setTimeout(() => this.start(), waitMs);
@@ -139,16 +132,16 @@ export class QemuKeeper {
         mac: guest.mac,
         tapFd: qemuTapFd,
         rtcBase: guest.rtcBase,
-        serialFile: this.#files.serialFile,
+        heldSerialFile: this.#files.serialFile,
       }),
       '-S',
       '-no-reboot',
       ...['-name', qemuMark(name, this.#replica.name)],
-      ...['-object', `gaia-port,id=port0,path=${this.#files.portSocket},netdev=net0`],
+      ...['-object', `gaia-port,id=port0,path=${this.#files.portSocket},netdev=net0,console=${heldConsole}`],
     ];
   }
 
-  /** What the guest before this one wrote is kept once; a marker in it says nothing of this one. */
+  /** What the guest before this one wrote is kept once. */
   #keepSerial(): void {
     const { serialFile, earlierSerialFile } = this.#files;
     if (existsSync(serialFile)) renameSync(serialFile, earlierSerialFile);
@@ -158,26 +151,6 @@ export class QemuKeeper {
   #lastWords(): string {
     const last = readFileSync(this.#files.qemuLogFile, 'utf8').trimEnd().split('\n').at(-1) ?? '';
     return last === '' ? '' : `: ${last}`;
-  }
-
-  /** The image says by a line on the serial console when its service answers. */
-  #watchSerial(): void {
-    const { readyMarker } = this.#plan.guest;
-    if (readyMarker === null) return;
-    const look = () => {
-      let text: string;
-      try {
-        text = readFileSync(this.#files.serialFile, 'utf8');
-      } catch {
-        return; // QEMU has not made it yet.
-      }
-      if (!text.includes(readyMarker)) return;
-      clearInterval(this.#serialLook);
-      this.#face.event({ name: 'guest-ready', text: `The guest says "${readyMarker}"`, data: {} });
-      this.#face.guestReady();
-    };
-    clearInterval(this.#serialLook);
-    this.#serialLook = setInterval(look, serialLookMs);
   }
 }
 

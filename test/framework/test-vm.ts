@@ -65,6 +65,11 @@ export class TestVm {
     return readFile(join(this.#root, 'run', this.name, replica, 'agent.log'), 'utf8').catch(() => '');
   }
 
+  /** What a replica's guest said on its serial line and was released; empty when there is none. */
+  serial(replica: string): Promise<string> {
+    return readFile(join(this.#root, 'run', this.name, replica, 'serial.log'), 'utf8').catch(() => '');
+  }
+
   /** Where its agents keep what is theirs. */
   folders(): string[] {
     return ['run', 'lib'].map((kind) => join(this.#root, kind, this.name));

@@ -125,6 +125,17 @@ describe('machine profiles', () => {
     expect(valuesOf('-serial')).toEqual(['null']);
   });
 
+  it('a line that the port holds ends in its file', () => {
+    const held = { heldSerialFile: '/log' };
+    expect(valuesOf('-serial', held)).toEqual(['chardev:ser0']);
+    expect(valuesOf('-chardev', held)).toEqual(['file,id=con0,path=/log', 'gaia,id=ser0']);
+  });
+
+  it('a disk that fails ends the round instead of telling the guest', () => {
+    const [device] = valuesOf('-device', { disk: '/disk' }).filter((value) => value.startsWith('virtio-blk'));
+    expect(device).toMatch(/,rerror=stop,werror=stop(,|$)/);
+  });
+
   it.each<[string, Partial<MachineProfile>, RegExp]>([
     ['memory of part of a MiB', { memoryBytes: 100_000_000 }, /100000000 bytes/],
     ['memory too small for a kernel', { memoryBytes: 32 << 20 }, /at least 64 MiB/],

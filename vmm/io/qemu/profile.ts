@@ -35,6 +35,8 @@ export interface MachineProfile {
   /** The serial console goes to a file or to a Unix socket that QEMU listens on, else nowhere. */
   readonly serialFile?: string;
   readonly serialPath?: string;
+  /** Goes here instead once the agent has released it; the gaia port must name `heldConsole` as its console. */
+  readonly heldSerialFile?: string;
   /** Frequency of the host's time stamp counter, which a free-running microvm under TCG must be told. */
   readonly hostTscKhz?: number;
   /** Searched for firmware before the folders built into QEMU. */
@@ -57,6 +59,9 @@ const icountTscKhz = 1_000_000;
 const kernelTicksPerSecond = 250;
 /** How long a transmitted frame may wait for others, in virtual nanoseconds; any fixed value is exact. */
 const transmitTimerNs = 20_000;
+
+/** The character device for what the guest said on its serial line, where that is held. */
+export const heldConsole = 'con0';
 
 /** Throws MachineProfileError, which says what to change, where the decisions contradict each other. */
 export function machineArguments(profile: MachineProfile): string[] {
@@ -253,6 +258,8 @@ function disk(profile: MachineProfile): string[] {
     pci ? 'virtio-blk-pci' : 'virtio-blk-device',
     'id=blk0',
     'drive=disk0',
+    // An error of one host's disk is no input of the guest: the round ends, and the request is tried again.
+    ...['rerror=stop', 'werror=stop'],
     ...(profile.kernel === null && pci ? ['bootindex=0'] : []),
     ...(profile.lockstep && pci ? ['ioeventfd=off'] : []),
   ];
@@ -263,17 +270,23 @@ function disk(profile: MachineProfile): string[] {
 }
 
 function consoles(profile: MachineProfile): string[] {
-  const { serialFile, serialPath, qmpPath } = profile;
-  const serial =
-    serialFile !== undefined
-      ? `file:${serialFile}`
-      : serialPath !== undefined
-        ? `unix:${option(serialPath)},server=on,wait=off`
-        : 'null';
+  const { qmpPath } = profile;
   return [
-    ...['-serial', serial],
+    ...serialLine(profile),
     ...(qmpPath === undefined ? [] : ['-qmp', `unix:${option(qmpPath)},server=on,wait=off`]),
   ];
+}
+
+function serialLine({ serialFile, serialPath, heldSerialFile }: MachineProfile): string[] {
+  if (heldSerialFile !== undefined)
+    return [
+      ...['-chardev', `file,id=${heldConsole},path=${option(heldSerialFile)}`],
+      ...['-chardev', 'gaia,id=ser0'],
+      ...['-serial', 'chardev:ser0'],
+    ];
+  if (serialFile !== undefined) return ['-serial', `file:${serialFile}`];
+  if (serialPath !== undefined) return ['-serial', `unix:${option(serialPath)},server=on,wait=off`];
+  return ['-serial', 'null'];
 }
 
 /** A comma ends an option's value unless it is doubled. */
