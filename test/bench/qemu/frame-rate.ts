@@ -17,12 +17,15 @@ const debianQemu = '/usr/bin/qemu-system-x86_64';
 const memoryBytes = 256 << 20;
 const portTap = 'port';
 const roundsPerTurn = 20;
+const looksPerTurn = 100;
 
 export const frameRow = {
   plain: 'frames, plain tap',
   port: 'frames, through the rings',
+  atOnce: 'frames, through the rings at once',
   plainRequests: 'redis GET, plain tap',
   portRequests: 'redis GET, through the rings',
+  atOnceRequests: 'redis GET, through the rings at once',
   framesPerRound: 'frames into the guest, a round',
 } as const;
 
@@ -90,6 +93,11 @@ export class FrameRates {
     );
     const framesPerRound = (this.#pump.framesIn - frames) / (this.#pump.rounds - rounds);
     this.#measurements.add(frameRow.framesPerRound, 'frames', framesPerRound);
+    await this.#turn(signal, frameRow.atOnce, frameRow.atOnceRequests, portTap, () =>
+      running(this.#requests(namespace, guestAddress), () => {
+        this.#pump.atOnce(looksPerTurn);
+      }),
+    );
   }
 
   async #requests(namespace: NetworkNamespace, host: string): Promise<number> {

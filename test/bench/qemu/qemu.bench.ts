@@ -106,6 +106,8 @@ function settingsOf(quick: boolean, { turns, cyclesPerTurn, load }: Sizes): Sett
     frames: `redis-benchmark GET on ${load.connections} connections, ${load.requests} requests a turn, frames counted at the tap, both directions`,
     throughTheRings:
       'the bench delivers what came in, lets the guest run until it is quiet, releases what it sent; nothing is agreed on or compared',
+    atOnce:
+      'the same rings without rounds: the guest runs on, is given what came in at once, and its output leaves as it is sent',
     plainTap: `${plainQemu().name}, free-running, same machine and memory`,
   };
 }
