@@ -13,7 +13,7 @@ import type { ReplicaId } from './core/ids.ts';
 import type { EngineCommand, EngineEvent, EngineReport, EngineStart } from './engine-protocol.ts';
 import type { Question } from './io/transport/control-line.ts';
 import type { PeerCard } from './io/transport/transport.ts';
-import { joinBridge } from './io/bridge.ts';
+import { floodPort, joinBridge } from './io/bridge.ts';
 import { ControlServer, PlainText } from './io/control-api.ts';
 import { takeLock } from './io/lock-file.ts';
 import { FabricMeeting } from './fabric-meeting.ts';
@@ -210,8 +210,10 @@ export class Agent {
     // up at a takeover would lose the first replies. Only a deposed leader takes its carrier down.
     native().tapCarrier(fd, true);
     await joinBridge(tap, this.#plan.network.bridge);
+    // An operator's bridge learns where the guest is; there each replica's port is on a host of its own.
     if (this.#plan.network.joined === true)
       this.#announcer = new Announcer(this.#plan.guest.mac, (frame) => writeSync(fd, frame));
+    else await floodPort(tap);
     return fd;
   }
 

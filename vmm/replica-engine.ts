@@ -306,7 +306,9 @@ export class ReplicaEngine {
   #tellServing(index: LogIndex): void {
     const { falcon } = this.consensus;
     const { term } = falcon;
-    this.#event('serving', `Serves in term ${term} from record ${index}`, { term, index });
+    const heard = this.#driver?.executor.unagreedFrames ?? 0;
+    const and = heard === 0 ? '' : `, and proposes ${heard} frames that the one before it did not`;
+    this.#event('serving', `Serves in term ${term} from record ${index}${and}`, { term, index, heard });
     this.#tellFailover();
   }
 

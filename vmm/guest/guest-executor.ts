@@ -3,9 +3,12 @@
  * record says. Guarantees: records reach the guest in order, each once; output leaves only while this replica serves;
  * a backup forgets output that the leader has released.
  */
+import { native } from '../../native/binding.ts';
+import { crc32cWith } from '../core/falcon/crc32c.ts';
 import { recordCount, recordType, RECORD_HEADER_BYTES } from '../core/falcon/record.ts';
 import type { FalconReplica } from '../core/falcon/replica.ts';
 import type { LogIndex } from '../core/ids.ts';
+import { RecentFrames } from '../core/rounds/recent-frames.ts';
 import {
   frameBytesAt,
   frameBytesInRound,
@@ -55,6 +58,12 @@ export class GuestExecutor implements RoundRunner {
   #releases = false;
   #ended: number | undefined;
   #serving = false;
+  /** What comes from the tap is kept, although this replica does not serve. */
+  #listens = false;
+  /** Seen and in no record, by whoever does not serve. */
+  readonly #recent = new RecentFrames(crc32cWith((bytes, seed) => native().crc32c(bytes, seed)));
+  /** The same, to be proposed now that this replica serves. */
+  #unagreed: readonly Uint8Array[] = [];
   /** The agent opens the tap with its carrier up. */
   #carrier = true;
   #virtualNs = 0;
@@ -169,7 +178,27 @@ export class GuestExecutor implements RoundRunner {
     this.#setCarrier(true);
     this.#tap.announce();
     this.port.divertIngress(true);
+    this.#hear();
+    this.#listens = false;
+    this.#unagreed = this.#recent.take(this.#falcon.state.nowUs);
     this.releaseHeld();
+  }
+
+  /** Input is there for a round to take. */
+  get inputWaits(): boolean {
+    return this.port.ingress.hasEntry || this.#unagreed.length > 0;
+  }
+
+  /** How many of it this replica heard before it served, in no record yet. */
+  get unagreedFrames(): number {
+    return this.#unagreed.length;
+  }
+
+  /** The same frames, once. */
+  takeUnagreed(): readonly Uint8Array[] {
+    const frames = this.#unagreed;
+    this.#unagreed = [];
+    return frames;
   }
 
   releaseHeld(): void {
@@ -181,6 +210,7 @@ export class GuestExecutor implements RoundRunner {
   /** No output from now on, and no input from clients. */
   endServing(): void {
     this.#serving = false;
+    this.#unagreed = [];
     this.port.divertIngress(false);
     this.#setCarrier(false);
   }
@@ -190,9 +220,35 @@ export class GuestExecutor implements RoundRunner {
     this.#tap.setCarrier(up);
   }
 
-  /** Executes on, without serving: after a handover its port is up again, as a backup's is. */
+  /**
+   * Executes on, without serving: after a handover its port is up again, as a backup's is, and it hears what clients
+   * send, in case it has to serve next.
+   */
   standBy(): void {
-    if (!this.#serving && !this.#carrier) this.#setCarrier(true);
+    if (this.#serving) return;
+    if (!this.#carrier) this.#setCarrier(true);
+    if (!this.#listens) {
+      this.#listens = true;
+      this.port.divertIngress(true);
+    }
+    this.#hear();
+  }
+
+  /** Nobody is served by this guest next: what comes is discarded. */
+  standAside(): void {
+    if (!this.#listens) return;
+    this.#listens = false;
+    this.port.divertIngress(false);
+    this.#hear();
+    this.#recent.clear();
+  }
+
+  #hear(): void {
+    const { ingress } = this.port;
+    while (ingress.next()) {
+      this.#recent.saw(ingress.data, ingress.offset, ingress.length, this.#falcon.state.nowUs);
+      ingress.consume();
+    }
   }
 
   /** Ends the running round now. */
@@ -328,6 +384,7 @@ export class GuestExecutor implements RoundRunner {
     let at = firstFrame;
     for (let frame = 0; frame < count; frame++) {
       const bytes = frameBytesAt(memory, at);
+      if (this.#listens) this.#recent.agreed(memory.bytes, frameOffsetAt(at), bytes);
       const place = deliver.reserve(bytes);
       // A guest that takes no frames for 4 MiB has lost its network driver: as a NIC would, the frame is dropped,
       // on both sides alike, since both rings hold the same.

@@ -203,6 +203,7 @@ export class LockstepDriver implements GuestDriver {
     const { executor } = this;
     const { falcon } = this.#around;
     if (this.#receiver !== undefined) {
+      executor.standAside();
       falcon.applied(falcon.commitIndex);
       this.#askForState(nowUs);
       return false;
@@ -497,8 +498,7 @@ export class LockstepDriver implements GuestDriver {
 
   #proposeNext(executor: GuestExecutor, nowUs: number): boolean {
     if (this.#leadsTooFar(executor)) return false;
-    const { ingress } = executor.port;
-    const framesWait = ingress.hasEntry;
+    const framesWait = executor.inputWaits;
     const check = this.#checkDue(executor, framesWait);
     if (check !== undefined) return typeof this.#around.falcon.propose(check, 0, nothing) === 'number';
     const sliceNs = this.#pacemaker.sliceNs(nowUs * 1000, executor.virtualNs, executor.idle, framesWait);
@@ -510,7 +510,7 @@ export class LockstepDriver implements GuestDriver {
   #proposeAhead(executor: GuestExecutor, nowUs: number): boolean {
     const { log } = this.#around.falcon;
     const { runningUntilNs } = executor;
-    if (executor.stands || log.lastIndex !== executor.appliedIndex + 1 || !executor.port.ingress.hasEntry)
+    if (executor.stands || log.lastIndex !== executor.appliedIndex + 1 || !executor.inputWaits)
       return false;
     // What needs a standing guest comes first.
     const sender = this.#sender;
@@ -540,7 +540,7 @@ export class LockstepDriver implements GuestDriver {
 
   #proposeRound(executor: GuestExecutor, untilNs: number): boolean {
     const extent = { untilNs, realUsMax: 0, untilQuiet: false };
-    const frames = proposeRound(this.#around.falcon, executor.port.ingress, extent, executor.appliedIndex);
+    const frames = proposeRound(this.#around.falcon, executor, extent);
     if (frames === -1) return false;
     this.#framesSinceVerification += frames;
     return true;

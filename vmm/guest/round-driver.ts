@@ -126,7 +126,8 @@ export class RoundDriver implements GuestDriver, RoundWorld {
     const worked = this.#loop.pass(nowUs);
     if (executor.rounds !== rounds) this.#noteRoundEnd();
     if (stands && !executor.stands) this.#roundBeganUs = nowUs;
-    if (!this.outside && falcon.role === 'follower' && falcon.leader !== undefined) executor.standBy();
+    if (this.outside) executor.standAside();
+    else if (falcon.role === 'follower' && falcon.leader !== undefined) executor.standBy();
     return worked;
   }
 
@@ -221,18 +222,16 @@ export class RoundDriver implements GuestDriver, RoundWorld {
       if (refusal !== undefined) this.#around.event('hand-over-refused', `The leadership stays: ${refusal}`);
       return true;
     }
-    const { ingress } = executor.port;
-    const extent = this.#pacer.next(nowUs, ingress.hasEntry, executor.idle);
+    const extent = this.#pacer.next(nowUs, executor.inputWaits, executor.idle);
     this.#waitsForPace = extent === undefined;
-    return extent !== undefined && proposeRound(falcon, ingress, extent, executor.appliedIndex) !== -1;
+    return extent !== undefined && proposeRound(falcon, executor, extent) !== -1;
   }
 
   /** What a client asks of a guest that has nothing to do is not kept waiting for the end of its round. */
   proposeAhead(): boolean {
     const { executor } = this;
-    const { ingress } = executor.port;
-    if (!executor.runsIdly || !ingress.hasEntry) return false;
-    return proposeRound(this.#around.falcon, ingress, this.#pacer.busy, executor.appliedIndex) !== -1;
+    if (!executor.runsIdly || !executor.inputWaits) return false;
+    return proposeRound(this.#around.falcon, executor, this.#pacer.busy) !== -1;
   }
 
   #proposeEnd(ended: number): boolean {

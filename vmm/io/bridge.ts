@@ -95,6 +95,14 @@ export async function joinBridge(port: string, bridge: string): Promise<void> {
   await runCommand('ip', ['link', 'set', port, 'master', bridge, 'addrgenmode', 'none', 'up']);
 }
 
+/**
+ * The bridge does not learn who is behind this port: what is sent to the guest reaches the ports of all its replicas, so
+ * that whoever serves next has heard it, too.
+ */
+export async function floodPort(port: string): Promise<void> {
+  await runCommand('ip', ['link', 'set', 'dev', port, 'type', 'bridge_slave', 'learning', 'off', 'flood', 'on']);
+}
+
 async function removeLink(name: string): Promise<void> {
   try {
     await runCommand('ip', ['link', 'delete', name]);

@@ -4,6 +4,9 @@ import { NetworkNamespace } from '../../framework/network-namespace.ts';
 import { leaderOf, signalReplica, TestVm } from '../../framework/test-vm.ts';
 import type { RunningSystem, System, SystemFigures } from './system.ts';
 
+/** The figure that says how much less than all dirty pages travels. */
+export const saved = 'saved';
+
 interface ProtectedSystem extends RunningSystem {
   /** Kills every process of the leader with SIGKILL. */
   killLeader(): Promise<void>;
@@ -49,9 +52,22 @@ export function gaiaVm(name: string, words: readonly string[]): GaiaVm {
 async function figuresOf(vm: TestVm): Promise<SystemFigures> {
   const { status } = leaderOf(await vm.status());
   if (status === undefined) return {};
-  const compared = status.verifications === 0 ? NaN : status.verifiedPages / status.verifications;
+  const { exchange } = status;
+  if (exchange === null) {
+    const compared = status.verifications === 0 ? NaN : status.verifiedPages / status.verifications;
+    return {
+      'pages compared': { unit: 'pages/comparison', value: compared },
+      'divergent pages': { unit: 'pages', value: status.divergentPages },
+    };
+  }
   return {
-    'pages compared': { unit: 'pages/comparison', value: compared },
-    'divergent pages': { unit: 'pages', value: status.divergentPages },
+    'pause p50': { unit: 'ms', value: exchange.pauseMs.p50 },
+    'pause p99': { unit: 'ms', value: exchange.pauseMs.p99 },
+    'output held p50': { unit: 'ms', value: exchange.heldMs.p50 },
+    dirty: { unit: 'pages/round', value: exchange.dirtyPages },
+    union: { unit: 'pages/round', value: exchange.unionPages },
+    divergent: { unit: 'pages/round', value: exchange.divergentPages },
+    shipped: { unit: 'kB/round', value: exchange.sentBytes / 1000 },
+    [saved]: { unit: '% of dirty bytes', value: exchange.savedPercent },
   };
 }

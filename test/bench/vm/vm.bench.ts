@@ -16,12 +16,14 @@ import { redisBenchmarkVersion } from '../redis-benchmark.ts';
 import { bareVms } from './bare.ts';
 import type { Figures } from './load-output.ts';
 import { loads, type Load, type Target } from './load.ts';
-import { gaiaVm } from './protected.ts';
+import { gaiaVm, saved } from './protected.ts';
 import type { System } from './system.ts';
 
 const pair = bareVms('pair of bare VMs', 2);
-const lockstep = gaiaVm('gaia-vm lockstep', []);
-const systems: readonly System[] = [bareVms('bare VM', 1), pair, lockstep];
+const lockstep = gaiaVm('gaia-vm lockstep', ['--mode', 'lockstep']);
+const vsmr = gaiaVm('gaia-vm vsmr', ['--mode', 'vsmr']);
+const checkpoint = gaiaVm('gaia-vm checkpoint', ['--mode', 'checkpoint']);
+const systems: readonly System[] = [bareVms('bare VM', 1), pair, lockstep, vsmr, checkpoint];
 
 interface Sizes {
   readonly runs: number;
@@ -118,6 +120,9 @@ class VmRun {
     for (const { image } of loads) {
       const rate = (system: System): string => row.rate(image, system.name);
       entries[`${image}_lockstep_vs_pair_ratio`] = measurements.ratio(rate(lockstep), rate(pair));
+      entries[`${image}_vsmr_vs_pair_ratio`] = measurements.ratio(rate(vsmr), rate(pair));
+      entries[`${image}_vsmr_vs_checkpoint_shm_ratio`] = measurements.ratio(rate(vsmr), rate(checkpoint));
+      entries[`${image}_saved_percent`] = measurements.medianOf(row.own(image, vsmr.name, saved));
       const gaps = rows.find(({ name }) => name === row.gap(image));
       const sorted = [...(gaps?.values ?? [])].sort((left, right) => left - right);
       entries[`${image}_gap_ms_p50`] = measurements.medianOf(row.gap(image));
