@@ -44,6 +44,11 @@ export interface DriverFigures {
 export interface ExchangeFigures {
   readonly pauseMs: Percentiles;
   readonly heldMs: Percentiles;
+  /** What the pause was spent on: union, comparison, shipping, applying and proving; mean ms. */
+  readonly openMs: number;
+  readonly compareMs: number;
+  readonly shipMs: number;
+  readonly applyMs: number;
   /** Means of a round. */
   readonly dirtyPages: number;
   readonly unionPages: number;

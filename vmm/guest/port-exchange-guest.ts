@@ -25,8 +25,6 @@ export class PortExchangeGuest implements ExchangeGuest {
   readonly space: PageSpace;
   readonly hasher: PageHasher;
   readonly #executor: GuestExecutor;
-  /** Collected before the exchange asked for it. */
-  readonly #early: Uint32Array;
   #state = new Uint8Array(0);
 
   constructor(executor: GuestExecutor) {
@@ -35,7 +33,6 @@ export class PortExchangeGuest implements ExchangeGuest {
     this.bitmapWords = port.dirtyBitmap.length;
     this.space = pageSpaceOf(port.blocks, this.bitmapWords);
     this.hasher = new PortPageHasher(port.blocks);
-    this.#early = new Uint32Array(this.bitmapWords);
   }
 
   fillAll(words: Uint32Array): void {
@@ -47,15 +44,11 @@ export class PortExchangeGuest implements ExchangeGuest {
     const { port } = this.#executor;
     port.collect();
     uniteInto(words, port.dirtyBitmap);
-    uniteInto(words, this.#early);
-    this.#early.fill(0);
   }
 
-  /** Collecting is what makes QEMU serve nobody but the agent. */
+  /** Its round's end has drained the devices, and collecting, which comes next, makes QEMU serve nobody but the agent. */
   quiesce(): void {
-    const { port } = this.#executor;
-    port.collect();
-    uniteInto(this.#early, port.dirtyBitmap);
+    // Nothing is left to do here.
   }
 
   saveState(): Uint8Array {
@@ -112,6 +105,7 @@ export class PortExchangeGuest implements ExchangeGuest {
   }
 
   invalidate(pages: Uint32Array, count: number): void {
+    if (count === 0) return;
     const { port } = this.#executor;
     port.applyBitmap.fill(0);
     for (let at = 0; at < count; at++) setBit(port.applyBitmap, pages[at] ?? 0);

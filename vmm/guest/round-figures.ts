@@ -5,7 +5,17 @@ import type { ExchangeFigures, Percentiles } from './guest-driver.ts';
 
 const windowRounds = 512;
 
-type Round = Pick<RoundReport, 'dirtyPages' | 'unionPages' | 'divergentPages' | 'sentBytes'> & {
+type Round = Pick<
+  RoundReport,
+  | 'dirtyPages'
+  | 'unionPages'
+  | 'divergentPages'
+  | 'sentBytes'
+  | 'openUs'
+  | 'compareUs'
+  | 'shipUs'
+  | 'applyUs'
+> & {
   readonly pauseUs: number;
   readonly heldUs: number;
 };
@@ -16,8 +26,7 @@ export class RoundFigures {
 
   /** `pauseUs`: how long the guest stood for it. `heldUs`: from the begin of the round until its output left. */
   add(report: RoundReport, pauseUs: number, heldUs: number): void {
-    const { dirtyPages, unionPages, divergentPages, sentBytes } = report;
-    this.#window[this.#at] = { dirtyPages, unionPages, divergentPages, sentBytes, pauseUs, heldUs };
+    this.#window[this.#at] = { ...report, pauseUs, heldUs };
     this.#at = (this.#at + 1) % windowRounds;
   }
 
@@ -27,10 +36,15 @@ export class RoundFigures {
     if (window.length === 0) return null;
     const sum = (of: (round: Round) => number): number => window.reduce((all, round) => all + of(round), 0);
     const dirtyBytes = sum(({ dirtyPages }) => dirtyPages) * pageBytes;
+    const meanMs = (of: (round: Round) => number): number => sum(of) / window.length / 1000;
     const sentBytes = sum((round) => round.sentBytes);
     return {
       pauseMs: percentiles(window.map(({ pauseUs }) => pauseUs / 1000)),
       heldMs: percentiles(window.map(({ heldUs }) => heldUs / 1000)),
+      openMs: meanMs(({ openUs }) => openUs),
+      compareMs: meanMs(({ compareUs }) => compareUs),
+      shipMs: meanMs(({ shipUs }) => shipUs),
+      applyMs: meanMs(({ applyUs }) => applyUs),
       dirtyPages: sum(({ dirtyPages }) => dirtyPages) / window.length,
       unionPages: sum(({ unionPages }) => unionPages) / window.length,
       divergentPages: sum(({ divergentPages }) => divergentPages) / window.length,

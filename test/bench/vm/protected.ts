@@ -63,6 +63,10 @@ async function figuresOf(vm: TestVm): Promise<SystemFigures> {
   return {
     'pause p50': { unit: 'ms', value: exchange.pauseMs.p50 },
     'pause p99': { unit: 'ms', value: exchange.pauseMs.p99 },
+    'pause: union': { unit: 'ms', value: exchange.openMs },
+    'pause: comparison': { unit: 'ms', value: exchange.compareMs },
+    'pause: shipping': { unit: 'ms', value: exchange.shipMs },
+    'pause: applying': { unit: 'ms', value: exchange.applyMs },
     'output held p50': { unit: 'ms', value: exchange.heldMs.p50 },
     dirty: { unit: 'pages/round', value: exchange.dirtyPages },
     union: { unit: 'pages/round', value: exchange.unionPages },

@@ -60,6 +60,8 @@ export class ExchangeBackup {
   #standing: Standing | undefined;
   #outcome: ExchangeOutcome | undefined;
   #hashed = false;
+  /** The union is known, and the tree over it is not built yet. */
+  #hashDue = false;
   #tally = new RoundTally('reconcile', 0, 0);
   #nowUs = 0;
 
@@ -99,6 +101,7 @@ export class ExchangeBackup {
   abandon(): void {
     this.#standing = undefined;
     this.#opening = undefined;
+    this.#hashDue = false;
     this.#sender.stop();
     const attempt = this.#attempt;
     if (attempt === undefined || attempt.phase === 'applied' || attempt.phase === 'over') return;
@@ -118,6 +121,14 @@ export class ExchangeBackup {
 
   sent(): void {
     this.#sender.sent();
+    if (this.#hashDue && this.#sender.exhausted) this.#hash();
+  }
+
+  /** At the same time as the leader, which has the union by now. */
+  #hash(): void {
+    this.#hashDue = false;
+    this.#memory.tree.build(this.#memory.union);
+    this.#hashed = this.#attempt?.kind === 'compare';
   }
 
   /** A message of the leader of its term; whoever calls has checked who sent it. */
@@ -225,6 +236,7 @@ export class ExchangeBackup {
     const memory = this.#memory;
     const { set, guest } = memory;
     const theirs = memory.bitmapFrom(opening, OPEN_HEADER_BYTES);
+    this.#hashDue = false;
     this.#tally = new RoundTally(attempt.kind, attempt.index, this.#nowUs);
     if (attempt.kind !== 'compare') guest.quiesce();
     guest.collectInto(set.since);
@@ -233,14 +245,13 @@ export class ExchangeBackup {
     if (whole) memory.common.clear();
     this.#asked = new Uint32Array(0);
     // A checkpoint is not compared with what lies here: only its result is hashed.
+    memory.fixUnion();
+    const unionPages = countBits(memory.union);
     if (attempt.kind === 'checkpoint' && !whole) {
-      set.writeInto(memory.union);
-      set.beginComparison(memory.union);
-      this.#asked = new Uint32Array(countBits(memory.union));
+      this.#asked = new Uint32Array(unionPages);
       listBits(memory.union, this.#asked);
-    } else memory.hashUnion();
-    this.#hashed = attempt.kind === 'compare';
-    this.#tally.note({ unionPages: memory.tree.leafCount, wholeMemory: whole });
+    } else this.#hashDue = true;
+    this.#tally.note({ unionPages, wholeMemory: whole });
     attempt.phase = 'comparing';
     this.#stageStep = -1;
     const answer = new Uint8Array(whole ? 4 : 4 + memory.union.byteLength);
@@ -275,6 +286,7 @@ export class ExchangeBackup {
   #compareCame(attempt: Attempt, step: number, payload: Uint8Array): void {
     const { traversal, tree } = this.#memory;
     if (attempt.phase !== 'comparing' || step !== attempt.step + 1) return;
+    if (this.#hashDue) this.#hash();
     const first = step === 1;
     if (first && payload.length < COMPARE_HEADER_BYTES)
       throw new ExchangeRefusal(`A first comparison of ${payload.length} bytes`);

@@ -55,6 +55,8 @@ export class ExchangeLeader {
   #session = 0;
   #step = 0;
   #state: Uint8Array = new Uint8Array(0);
+  /** The state is saved while the backup works on the opening. */
+  #stateDue = false;
   /** Of the backup with which the common versions are. */
   #commonSession = 0;
   #wantedPages = 0;
@@ -119,11 +121,8 @@ export class ExchangeLeader {
     this.#sentBytesBefore = this.#sender.sentBytes;
     this.#messagesBefore = this.#sender.sentMessages;
     this.#tally = new RoundTally(aim.kind, aim.index, nowUs);
-    if (aim.kind !== 'compare') {
-      guest.quiesce();
-      this.#state = guest.saveState();
-      this.#tally.note({ stateBytes: this.#state.length });
-    }
+    this.#stateDue = aim.kind !== 'compare';
+    if (this.#stateDue) guest.quiesce();
     guest.collectInto(set.since);
     this.#open();
   }
@@ -157,8 +156,15 @@ export class ExchangeLeader {
 
   sent(): void {
     this.#sender.sent();
+    if (this.#stateDue && this.#sender.exhausted) this.#saveState();
     if (this.#phase === 'shipping') this.progressUs = this.#nowUs;
     this.#resendAtUs = this.#nowUs + this.#settings.resendUs;
+  }
+
+  #saveState(): void {
+    this.#stateDue = false;
+    this.#state = this.#memory.guest.saveState();
+    this.#tally.note({ stateBytes: this.#state.length });
   }
 
   receive(message: ExchangeMessage, nowUs: number): void {
@@ -294,6 +300,7 @@ export class ExchangeLeader {
   }
 
   #ship(step: number): void {
+    if (this.#stateDue) this.#saveState();
     this.#phase = 'shipping';
     const { term, index } = this.#aim;
     const numbers = { term, round: index, attempt: this.#attempt };

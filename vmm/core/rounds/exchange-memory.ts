@@ -74,9 +74,14 @@ export class ExchangeMemory {
 
   /** The union grows by what was written since; the tree is over it as it is now. */
   hashUnion(): void {
+    this.fixUnion();
+    this.tree.build(this.union);
+  }
+
+  /** The union grows by what was written since, and is what is compared. */
+  fixUnion(): void {
     this.set.writeInto(this.union);
     this.set.beginComparison(this.union);
-    this.tree.build(this.union);
   }
 
   /** The own set as a bitmap; overwritten by the next call. */

@@ -41,6 +41,7 @@ export class SurveyLeader {
   readonly #message: Uint8Array;
   /** What may differ, as far as the survey knows. */
   readonly #set: Uint32Array;
+  readonly #fresh: Uint32Array;
   #phase: Phase = 'idle';
   #term = 0;
   #number = 0;
@@ -77,6 +78,7 @@ export class SurveyLeader {
     const entries = Math.max(1, Math.floor(partBytes / (PAGE_ENTRY_BYTES + pageBytes)));
     this.#message = new Uint8Array(EXCHANGE_HEADER_BYTES + entries * (PAGE_ENTRY_BYTES + pageBytes));
     this.#set = new Uint32Array(memory.union.length);
+    this.#fresh = new Uint32Array(memory.union.length);
   }
 
   get underWay(): boolean {
@@ -142,10 +144,14 @@ export class SurveyLeader {
    */
   turn(nowUs: number): void {
     invariant(this.#phase === 'turning', 'a turn is taken when it is wanted');
-    const { guest } = this.#memory;
+    const { guest, set } = this.#memory;
     this.#nowUs = nowUs;
     this.progressUs = nowUs;
-    guest.collectInto(this.#set);
+    // Into the lasting set, too: the survey may be given up.
+    this.#fresh.fill(0);
+    guest.collectInto(this.#fresh);
+    uniteInto(set.since, this.#fresh);
+    uniteInto(this.#set, this.#fresh);
     const count = countBits(this.#set);
     if (count <= (this.#settings.surveyLeftPages ?? leftPagesUsual) || this.#passes === passesMax) {
       this.#end();
