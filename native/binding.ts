@@ -74,6 +74,11 @@ export interface NativeBinding {
   ring(fd: number, kind: 'eventfd' | 'pipe'): void;
   /** Reads away all rings of an eventfd or a doorbell pipe; never blocks. */
   drain(fd: number): void;
+  /**
+   * Descriptor of a page of this process, the same at each call; open it as /proc/PID/fd/N. Its first two 32-bit words
+   * are 1; one or both become 0 as soon as the process is being ended, before its memory is given back.
+   */
+  lifeMemory(): number;
   /** A descriptor that becomes readable when the process ends (pidfd_open). */
   pidfdOpen(pid: number): number;
 

@@ -38,6 +38,9 @@ Napi::Value port_accept(const Napi::CallbackInfo& info);
 Napi::Value port_receive(const Napi::CallbackInfo& info);
 void port_send(const Napi::CallbackInfo& info);
 
+// life.cc
+Napi::Value life_memory(const Napi::CallbackInfo& info);
+
 // tsc.cc
 Napi::Value tsc_khz(const Napi::CallbackInfo& info);
 

@@ -26,6 +26,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   define<gaia::ring>(exports, "ring");
   define<gaia::drain>(exports, "drain");
   define<gaia::pidfd_open>(exports, "pidfdOpen");
+  define<gaia::life_memory>(exports, "lifeMemory");
   define<gaia::log_writer_open>(exports, "logWriterOpen");
   define<gaia::log_writer_write>(exports, "logWriterWrite");
   define<gaia::log_writer_prepare>(exports, "logWriterPrepare");

@@ -204,6 +204,8 @@ const refusals: Readonly<Record<keyof NativeBinding, readonly Refusal[]>> = {
     ['message', 'empty', RangeError, [fd, new Uint8Array(0)]],
     ['message', 'detached', TypeError, [fd, detached(Uint8Array)]],
   ],
+  lifeMemory: [],
+  lifeMemory: [],
   tscKhz: [], // Takes nothing.
   tapOpen: [
     ['name', 'missing', TypeError, []],

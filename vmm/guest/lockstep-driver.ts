@@ -510,8 +510,7 @@ export class LockstepDriver implements GuestDriver {
   #proposeAhead(executor: GuestExecutor, nowUs: number): boolean {
     const { log } = this.#around.falcon;
     const { runningUntilNs } = executor;
-    if (executor.stands || log.lastIndex !== executor.appliedIndex + 1 || !executor.inputWaits)
-      return false;
+    if (executor.stands || log.lastIndex !== executor.appliedIndex + 1 || !executor.inputWaits) return false;
     // What needs a standing guest comes first.
     const sender = this.#sender;
     const transferDue = sender === undefined ? this.#stateWanted.size > 0 : sender.wantsNextPass;

@@ -7,14 +7,7 @@ const windowRounds = 512;
 
 type Round = Pick<
   RoundReport,
-  | 'dirtyPages'
-  | 'unionPages'
-  | 'divergentPages'
-  | 'sentBytes'
-  | 'openUs'
-  | 'compareUs'
-  | 'shipUs'
-  | 'applyUs'
+  'dirtyPages' | 'unionPages' | 'divergentPages' | 'sentBytes' | 'openUs' | 'compareUs' | 'shipUs' | 'applyUs'
 > & {
   readonly pauseUs: number;
   readonly heldUs: number;

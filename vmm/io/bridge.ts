@@ -100,7 +100,18 @@ export async function joinBridge(port: string, bridge: string): Promise<void> {
  * that whoever serves next has heard it, too.
  */
 export async function floodPort(port: string): Promise<void> {
-  await runCommand('ip', ['link', 'set', 'dev', port, 'type', 'bridge_slave', 'learning', 'off', 'flood', 'on']);
+  await runCommand('ip', [
+    'link',
+    'set',
+    'dev',
+    port,
+    'type',
+    'bridge_slave',
+    'learning',
+    'off',
+    'flood',
+    'on',
+  ]);
 }
 
 async function removeLink(name: string): Promise<void> {

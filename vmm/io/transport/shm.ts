@@ -36,6 +36,7 @@ const inboxRingBytes = 1 << 20;
 const regionHeadWord = 16;
 const regionRingOffset = 128;
 const regionRingBytes = 1 << 24;
+const lifeBytes = 4096;
 
 /** A card of this transport: the process, its doorbell and the inbox that the addressed peer writes. */
 interface ShmCard {
@@ -45,6 +46,8 @@ interface ShmCard {
   readonly pid: number;
   readonly doorbellFd: number;
   readonly inbox: MemoryKey;
+  /** The page whose words the kernel clears as the process ends. */
+  readonly life: MemoryKey;
 }
 
 class Inbox {
@@ -141,6 +144,7 @@ class ShmPeer implements TransportPeer {
   readonly #words: Uint32Array;
   readonly #producer: RingProducer;
   readonly #doorbellFd: number;
+  readonly #life: Uint32Array;
 
   constructor(id: ReplicaId, inbox: Inbox, card: ShmCard, nextSerial: () => number) {
     this.id = id;
@@ -149,6 +153,7 @@ class ShmPeer implements TransportPeer {
     this.#nextSerial = nextSerial;
     this.pidFd = native().pidfdOpen(card.pid);
     const remote = mapPeerMemory(card.inbox);
+    this.#life = new Uint32Array(mapPeerMemory(card.life), 0, 2);
     this.#words = new Uint32Array(remote, 0, 16);
     this.#doorbellFd = openSync(
       `/proc/${card.pid}/fd/${card.doorbellFd}`,
@@ -163,6 +168,11 @@ class ShmPeer implements TransportPeer {
       () => Atomics.load(inbox.words, word.messageCredit),
     );
     this.messages = new RingConsumer(inbox.ring(), inbox.words, word.head, this.#words, word.messageCredit);
+  }
+
+  /** Its process is being ended: nothing it does counts any more. Known sooner than by its pidfd. */
+  get ends(): boolean {
+    return Atomics.load(this.#life, 0) === 0 || Atomics.load(this.#life, 1) === 0;
   }
 
   send(kind: number, payload: Uint8Array): boolean {
@@ -251,6 +261,7 @@ export class ShmTransport implements Transport {
       pid: process.pid,
       doorbellFd: this.wakeFd,
       inbox: inbox.memory.key,
+      life: { pid: process.pid, fd: native().lifeMemory(), bytes: lifeBytes, serial: 0 },
     };
     return { ...card };
   }
@@ -279,8 +290,16 @@ export class ShmTransport implements Transport {
     return this.#all;
   }
 
+  /** A put is a store, so nothing has to be moved. */
   progress(): void {
-    // A put is a store: nothing has to be moved.
+    for (const peer of this.#peers.values()) if (peer.ends) this.#noteEnd(peer);
+  }
+
+  #noteEnd(peer: ShmPeer): void {
+    if (this.#ended.has(peer.id)) return;
+    this.#ended.add(peer.id);
+    this.#gone.push(peer.id);
+    this.#watch();
   }
 
   prepareWait(): void {
@@ -291,11 +310,8 @@ export class ShmTransport implements Transport {
     if (isReadable(this.#doorbellFd)) native().drain(this.#doorbellFd);
     for (const peer of this.#all) {
       peer.setAsleep(false);
-      if (this.#ended.has(peer.id) || !isReadable(peer.pidFd)) continue;
-      this.#ended.add(peer.id);
-      this.#gone.push(peer.id);
+      if (isReadable(peer.pidFd)) this.#noteEnd(peer);
     }
-    if (this.#gone.length > 0) this.#watch();
   }
 
   takeGone(): ReplicaId | undefined {
@@ -323,11 +339,12 @@ export class ShmTransport implements Transport {
 }
 
 function isShmCard(card: PeerCard): card is PeerCard & ShmCard {
-  const { transport, pid, doorbellFd, inbox } = card as Partial<ShmCard>;
+  const { transport, pid, doorbellFd, inbox, life } = card as Partial<ShmCard>;
   return (
     transport === 'shm' &&
     typeof pid === 'number' &&
     typeof doorbellFd === 'number' &&
-    typeof inbox?.fd === 'number'
+    typeof inbox?.fd === 'number' &&
+    typeof life?.fd === 'number'
   );
 }
