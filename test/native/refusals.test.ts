@@ -205,7 +205,6 @@ const refusals: Readonly<Record<keyof NativeBinding, readonly Refusal[]>> = {
     ['message', 'detached', TypeError, [fd, detached(Uint8Array)]],
   ],
   lifeMemory: [],
-  lifeMemory: [],
   tscKhz: [], // Takes nothing.
   tapOpen: [
     ['name', 'missing', TypeError, []],
