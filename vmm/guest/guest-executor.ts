@@ -61,7 +61,7 @@ export class GuestExecutor implements RoundRunner {
   /** What comes from the tap is kept, although this replica does not serve. */
   #listens = false;
   /** Seen and in no record, by whoever does not serve. */
-  readonly #recent = new RecentFrames(crc32cWith((bytes, seed) => native().crc32c(bytes, seed)));
+  readonly #recent = new RecentFrames(crc32cWith(native().crc32cAt));
   /** The same, to be proposed now that this replica serves. */
   #unagreed: readonly Uint8Array[] = [];
   /** The agent opens the tap with its carrier up. */

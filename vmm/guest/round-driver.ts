@@ -94,7 +94,7 @@ export class RoundDriver implements GuestDriver, RoundWorld {
     );
     set.valid = settings.valid;
     this.#exchange = new RoundExchange(guest, set, {
-      crc32c: crc32cWith((bytes, seed) => native().crc32c(bytes, seed)),
+      crc32c: crc32cWith(native().crc32cAt),
       partBytes,
       stagingBytesMax: around.guestMemoryBytes + stagingBytesExtra,
       resendUs,
