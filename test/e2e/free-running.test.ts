@@ -65,17 +65,25 @@ describe.skipIf(whyImpossible !== undefined)(`free-running guests (${whyImpossib
   });
 
   it.each([
-    { mode: 'vsmr', vcpus: 2 },
-    { mode: 'checkpoint', vcpus: 1 },
-  ])('$mode with $vcpus vCPUs: leaders die, no client notices', async ({ mode, vcpus }) => {
-    const vm = await TestVm.prepare('free', namespace);
-    try {
-      const started = await vm.start('--mode', mode, '--vcpus', String(vcpus));
-      expect(started).toMatchObject({ protection: 'PROTECTED', mode, vcpus });
-      const after = await surviveKills(started, vm, kills);
-      for (const { status } of after.replicas) expect(status?.mismatches).toBe(0);
-    } finally {
-      await vm.remove();
-    }
-  });
+    { mode: 'vsmr', vcpus: 2, transport: 'fabric' },
+    { mode: 'checkpoint', vcpus: 1, transport: 'shm' },
+  ])(
+    '$mode with $vcpus vCPUs over $transport: leaders hand over and die, no client notices',
+    async (given) => {
+      const { mode, vcpus, transport } = given;
+      const vm = await TestVm.prepare('free', namespace);
+      try {
+        const started = await vm.start('--mode', mode, '--vcpus', String(vcpus), '--transport', transport);
+        expect(started).toMatchObject({ protection: 'PROTECTED', mode, vcpus });
+        expect((await vm.command('failover', vm.name)).exitCode).toBe(0);
+        const handed = await vm.until(
+          (status) => status.leader === 'beta' && status.protection === 'PROTECTED',
+        );
+        const after = await surviveKills(handed, vm, kills);
+        for (const { status } of after.replicas) expect(status?.mismatches).toBe(0);
+      } finally {
+        await vm.remove();
+      }
+    },
+  );
 });

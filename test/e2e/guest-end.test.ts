@@ -22,10 +22,10 @@ describe.skipIf(whyImpossible !== undefined)(`a guest ends itself (${whyImpossib
   });
 
   /** A guest whose first and only process is this applet of busybox. */
-  async function startApplet(words: string): Promise<void> {
+  async function startApplet(words: string, ...options: string[]): Promise<void> {
     const { kernel, initrd } = await findImage('memcached', folders().cache);
     const append = `rdinit=/bin/busybox -- ${words}`;
-    await vm.start('--kernel', kernel ?? '', '--initrd', initrd ?? '', '--append', append);
+    await vm.start('--kernel', kernel ?? '', '--initrd', initrd ?? '', '--append', append, ...options);
   }
 
   it('powered off: the VM is OFF, nothing of it runs or is started again, and start boots it afresh', async () => {
@@ -42,22 +42,25 @@ describe.skipIf(whyImpossible !== undefined)(`a guest ends itself (${whyImpossib
     expect(again.exitCode).toBe(0);
   });
 
-  it('rebooted: both guests begin anew at the same record, and the VM stays PROTECTED', async () => {
-    await startApplet('reboot -d 5 -f');
-    for (const replica of ['alpha', 'beta'])
-      await vm.untilEvents(
-        replica,
-        (events) => events.filter(({ name }) => name === 'guest-reset').length >= 2,
+  it.each(['lockstep', 'vsmr'])(
+    'rebooted in %s: both begin anew at the same record, PROTECTED',
+    async (mode) => {
+      await startApplet('reboot -d 5 -f', '--mode', mode);
+      for (const replica of ['alpha', 'beta'])
+        await vm.untilEvents(
+          replica,
+          (events) => events.filter(({ name }) => name === 'guest-reset').length >= 2,
+        );
+      const status = await vm.until((now) => now.protection === 'PROTECTED');
+      expect(leaderOf(status).status?.mismatches).toBe(0);
+      const resets = await Promise.all(
+        ['alpha', 'beta'].map(async (replica) =>
+          (await vm.events(replica))
+            .filter(({ name }) => name === 'guest-reset')
+            .map(({ data }) => data['index']),
+        ),
       );
-    const status = await vm.until((now) => now.protection === 'PROTECTED');
-    expect(leaderOf(status).status?.mismatches).toBe(0);
-    const resets = await Promise.all(
-      ['alpha', 'beta'].map(async (replica) =>
-        (await vm.events(replica))
-          .filter(({ name }) => name === 'guest-reset')
-          .map(({ data }) => data['index']),
-      ),
-    );
-    expect(resets[0]?.slice(0, 2)).toEqual(resets[1]?.slice(0, 2));
-  });
+      expect(resets[0]?.slice(0, 2)).toEqual(resets[1]?.slice(0, 2));
+    },
+  );
 });
