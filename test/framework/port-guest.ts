@@ -213,8 +213,20 @@ export class PortGuest {
 
   /** Frames that the guest sent since the last call, whatever became of them. */
   takeOutput(): Uint8Array[] {
+    this.#passOverwritten();
     if (this.#hold === undefined) throw new Error(`Nobody has claimed guest ${this.name}`);
     return framesOf(this.#hold);
+  }
+
+  /** A hold ring that was emptied began again at its start, and has passed the place where this reader stood. */
+  #passOverwritten(): void {
+    const capacity = this.#hold?.data.length ?? 1;
+    const position = this.#outputPosition?.[0] ?? 0;
+    const { head } = this.held;
+    const [from, to] = [position % capacity, head % capacity];
+    if (head - to === position - from || to <= from) return;
+    this.#outputPosition = Uint32Array.of(head - to);
+    this.#hold = this.port.readHeld(this.#outputPosition);
   }
 
   /** Positions of the hold ring. */
