@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { openSync, closeSync, constants } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { expect, it, onTestFinished } from 'vitest';
-import { addonFile, loadAddon, plainEnvironment } from './addon.ts';
+import { addonFile, loadAddon } from './addon.ts';
 
 const addon = loadAddon();
 
@@ -18,7 +18,6 @@ async function living(): Promise<{ kill: () => Promise<unknown>; words: Uint32Ar
     setInterval(() => memory[0]++, 60000);`;
   const child = spawn(process.execPath, ['-e', code, addonFile()], {
     stdio: ['ignore', 'pipe', 'inherit'],
-    env: plainEnvironment,
   });
   onTestFinished(() => void child.kill('SIGKILL'));
   const [line] = (await once(createInterface(child.stdout), 'line')) as [string];
