@@ -1,6 +1,5 @@
 /** What is said of a VM whose replicas are on separate hosts, and what of it this host can tell to be wrong. */
 import type { ExecutionWish } from './execution-choice.ts';
-import { networkInterfaces } from 'node:os';
 import { GaiaError } from './core/errors.ts';
 import type { PeerAddress } from './io/transport/meeting.ts';
 import type { GuestImage } from './vm-start.ts';
@@ -29,11 +28,11 @@ export interface ReplicaPlace {
   readonly stateFolder: string | null;
 }
 
-/** The replica that is to run here: by its name, or the one whose address this host has. */
+/** The replica that is to run here, on a host with the addresses `own`: by its name, or the one with such an address. */
 export function localReplica(
   { name: vm, replicas }: HostOptions,
   wanted: string | undefined,
-  own: ReadonlySet<string> = ownAddresses(),
+  own: ReadonlySet<string>,
 ): ReplicaPlace {
   const addresses = [...own].join(', ');
   if (wanted === undefined) {
@@ -56,9 +55,4 @@ export function localReplica(
       `Replica ${wanted} has the address ${replica.address.host}, and this host has ${addresses}: run it on its own host, or mend its address`,
     );
   return replica;
-}
-
-function ownAddresses(): ReadonlySet<string> {
-  const interfaces = Object.values(networkInterfaces()).flatMap((known) => known ?? []);
-  return new Set(interfaces.filter(({ family }) => family === 'IPv4').map(({ address }) => address));
 }

@@ -23,6 +23,7 @@ import { toReplicaId } from './core/ids.ts';
 import { chooseExecution, type Execution } from './execution-choice.ts';
 import { localReplica, type HostOptions, type ReplicaPlace } from './host-options.ts';
 import { bridgeExists } from './io/bridge.ts';
+import { hostAddresses } from './io/host-addresses.ts';
 import { selfCommand } from './io/project-folder.ts';
 import { vmUid } from './io/qemu/confinement.ts';
 import { requireQemu, type InstalledQemu } from './io/qemu/installed.ts';
@@ -66,7 +67,7 @@ export async function runHostedReplica(
   signal: AbortSignal,
 ): Promise<void> {
   const { name } = options;
-  const place = localReplica(options, wanted);
+  const place = localReplica(options, wanted, await hostAddresses());
   const executes = options.replicas.indexOf(place) < executorsMax;
   const off = vmOff(name);
   if (off !== undefined) {
