@@ -31,7 +31,7 @@
 #include <stdint.h>
 
 #define GAIA_MAGIC 0x41494147u /* "GAIA" in little-endian order */
-#define GAIA_VERSION 3u
+#define GAIA_VERSION 4u
 
 #define GAIA_PAGE_BYTES 4096u
 #define GAIA_BLOCKS_MAX 64u
@@ -126,7 +126,8 @@ struct gaia_ring {
     uint32_t head; /* written by the producer only */
     uint32_t reserved1[15];
     uint32_t tail; /* written by the consumer only */
-    uint32_t reserved2[15];
+    uint32_t quiet; /* ingress, by the agent: not 0 while what comes would change nothing that it does */
+    uint32_t reserved2[14];
 };
 
 struct gaia_block {

@@ -36,6 +36,8 @@ const freeEnds: ReadonlySet<number> = new Set([
   stopReason.pause,
   stopReason.holdFull,
 ]);
+/** QEMU is told of output that nobody needs any more when there is so much of it: each message wakes it. */
+const dropBytesMin = 1 << 20;
 const toEnd: RoundExtent = { untilNs: 0, realUsMax: 0, untilQuiet: false };
 
 interface HeldRound {
@@ -58,6 +60,8 @@ export class GuestExecutor implements RoundRunner {
   #releases = false;
   #ended: number | undefined;
   #serving = false;
+  /** QEMU tells at once what comes from the tap. */
+  #heeds = true;
   /** What comes from the tap is kept, although this replica does not serve. */
   #listens = false;
   /** Seen and in no record, by whoever does not serve. */
@@ -79,6 +83,9 @@ export class GuestExecutor implements RoundRunner {
   #passedOver = false;
   /** Rounds whose output is still held, oldest first. */
   readonly #held: HeldRound[] = [];
+  /** Up to here the leader has released what is held; QEMU does not know it yet. Undefined: it does. */
+  #obsoleteTo: number | undefined;
+  #droppedTo = 0;
 
   constructor(port: GuestPort, falcon: FalconReplica, tap: Tap, exact: boolean) {
     this.#exact = exact;
@@ -159,8 +166,7 @@ export class GuestExecutor implements RoundRunner {
 
   /** The devices are another guest's as it stands; what was held here is another history's, and gone. */
   deviceStateLoaded(virtualNs: number, deliverTail: number): void {
-    const newest = this.#held.at(-1);
-    if (newest !== undefined) this.port.drop(newest.holdHead);
+    this.#forget(this.#held.at(-1)?.holdHead);
     this.#held.length = 0;
     this.#ended = undefined;
     this.#virtualNs = virtualNs;
@@ -189,6 +195,14 @@ export class GuestExecutor implements RoundRunner {
     return this.port.ingress.hasEntry || this.#unagreed.length > 0;
   }
 
+  /** Whether what comes from clients now would be proposed. True when some has come while it would not have been. */
+  heedInput(heeds: boolean): boolean {
+    if (this.#heeds === heeds) return false;
+    this.#heeds = heeds;
+    this.port.ingressQuiet = !heeds;
+    return heeds && this.inputWaits;
+  }
+
   /** How many of it this replica heard before it served, in no record yet. */
   get unagreedFrames(): number {
     return this.#unagreed.length;
@@ -202,6 +216,7 @@ export class GuestExecutor implements RoundRunner {
   }
 
   releaseHeld(): void {
+    this.#dropObsolete();
     const newest = this.#held.at(-1);
     if (newest !== undefined) this.port.release(newest.holdHead);
     this.#held.length = 0;
@@ -357,6 +372,7 @@ export class GuestExecutor implements RoundRunner {
     const at = log.offsetAt(commitIndex);
     if (recordType(log.memory, at) === RoundRecordType.round)
       this.#dropReleased(roundReleasedIndex(log.memory, at + RECORD_HEADER_BYTES));
+    this.#dropObsolete();
   }
 
   /** The record at `index` changes nothing in the guest. */
@@ -366,6 +382,7 @@ export class GuestExecutor implements RoundRunner {
 
   /** What the leader says it has released, nobody needs here any more. */
   #dropReleased(releasedIndex: number): void {
+    if (this.#serving) return;
     let holdHead: number | undefined;
     for (
       let oldest = this.#held[0];
@@ -375,7 +392,20 @@ export class GuestExecutor implements RoundRunner {
       holdHead = oldest.holdHead;
       this.#held.shift();
     }
-    if (holdHead !== undefined && !this.#serving) this.port.drop(holdHead);
+    this.#forget(holdHead);
+  }
+
+  #forget(holdHead: number | undefined): void {
+    this.#obsoleteTo = holdHead ?? this.#obsoleteTo;
+    if (this.#obsoleteTo !== undefined && (this.#obsoleteTo - this.#droppedTo) >>> 0 >= dropBytesMin)
+      this.#dropObsolete();
+  }
+
+  #dropObsolete(): void {
+    if (this.#obsoleteTo === undefined) return;
+    this.port.drop(this.#obsoleteTo);
+    this.#droppedTo = this.#obsoleteTo;
+    this.#obsoleteTo = undefined;
   }
 
   #deliver(firstFrame: number, count: number): void {

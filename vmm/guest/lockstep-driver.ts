@@ -221,7 +221,9 @@ export class LockstepDriver implements GuestDriver {
     worked = this.#applyCommitted(executor) || worked;
     worked = this.#lead(executor, nowUs) || worked;
     falcon.applied(executor.appliedIndex);
-    return worked;
+    // Behind the running round at most one more is agreed on.
+    const waiting = falcon.log.lastIndex - executor.appliedIndex;
+    return executor.heedInput(executor.serving && waiting <= (executor.stands ? 0 : 1)) || worked;
   }
 
   /** A backup that was taken out of the executing set begins anew, with another guest. */

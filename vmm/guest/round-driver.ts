@@ -128,7 +128,8 @@ export class RoundDriver implements GuestDriver, RoundWorld {
     if (stands && !executor.stands) this.#roundBeganUs = nowUs;
     if (this.outside) executor.standAside();
     else if (falcon.role === 'follower' && falcon.leader !== undefined) executor.standBy();
-    return worked;
+    const heeds = executor.stands ? !this.#loop.reconciling : executor.runsIdly;
+    return executor.heedInput(executor.serving && heeds) || worked;
   }
 
   #noteRoundEnd(): void {

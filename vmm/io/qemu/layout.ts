@@ -5,7 +5,7 @@
  */
 
 export const magic = 0x41494147;
-export const version = 3;
+export const version = 4;
 
 export const pageBytes = 4096;
 export const blocksMax = 64;
@@ -99,6 +99,7 @@ export const ringOffset = {
   capacity: 4,
   head: 64,
   tail: 128,
+  quiet: 132,
 } as const;
 
 /** struct gaia_block, an entry of the block table. */

@@ -78,6 +78,7 @@ export class GuestPort {
   readonly deviceState: Uint8Array;
   readonly #area: ArrayBuffer;
   readonly #leaseEndNs: BigUint64Array;
+  readonly #ingressQuiet: Uint32Array;
   readonly #message = new Uint8Array(layout.messageBytes);
   readonly #view = new DataView(this.#message.buffer);
   #sequence = 0;
@@ -96,7 +97,10 @@ export class GuestPort {
     this.#area = area;
     const view = new DataView(area);
     this.blocks = blockFds.map((fd, index) => mapBlock(view, fd, index));
-    this.ingress = new RingConsumer(...ringParts(area, layout.ringIndex.ingress));
+    const [data, words, head, , tail] = ringParts(area, layout.ringIndex.ingress);
+    this.ingress = new RingConsumer(data, words, head, words, tail);
+    this.#ingressQuiet = words.subarray(layout.ringOffset.quiet / 4, layout.ringOffset.quiet / 4 + 1);
+    this.ingressQuiet = false;
     this.deliver = deliverRing(area);
     const bitmapBytes = readUint64(view, layout.areaOffset.bitmapBytes);
     this.dirtyBitmap = new Uint32Array(
@@ -254,6 +258,14 @@ export class GuestPort {
   /** Whether frames from the tap come into the ingress ring or are discarded. */
   divertIngress(divert: boolean): void {
     this.#call(layout.messageType.ingress, divert ? 1 : 0);
+  }
+
+  /**
+   * Quiet: what comes into the ingress ring rings no doorbell, and while a round runs, it stays with the host until
+   * that has ended. Whoever ends the quiet looks into the ring afterwards.
+   */
+  set ingressQuiet(quiet: boolean) {
+    Atomics.store(this.#ingressQuiet, 0, quiet ? 1 : 0);
   }
 
   /**
