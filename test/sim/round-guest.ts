@@ -125,7 +125,7 @@ export class RoundGuest implements ExchangeGuest {
     uniteInto(words, this.area);
   }
 
-  quiesce(): void {
+  beginSave(): void {
     this.beforeStore();
   }
 

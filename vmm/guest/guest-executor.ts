@@ -86,6 +86,7 @@ export class GuestExecutor implements RoundRunner {
   /** Up to here the leader has released what is held; QEMU does not know it yet. Undefined: it does. */
   #obsoleteTo: number | undefined;
   #droppedTo = 0;
+  #releasedFrames = 0;
 
   constructor(port: GuestPort, falcon: FalconReplica, tap: Tap, exact: boolean) {
     this.#exact = exact;
@@ -195,6 +196,11 @@ export class GuestExecutor implements RoundRunner {
     return this.port.ingress.hasEntry || this.#unagreed.length > 0;
   }
 
+  /** How much of it there is, as far as it matters: no more than `most`. */
+  waitingFrames(most: number): number {
+    return this.#unagreed.length + this.port.ingress.count(most);
+  }
+
   /** Whether what comes from clients now would be proposed. True when some has come while it would not have been. */
   heedInput(heeds: boolean): boolean {
     if (this.#heeds === heeds) return false;
@@ -218,8 +224,18 @@ export class GuestExecutor implements RoundRunner {
   releaseHeld(): void {
     this.#dropObsolete();
     const newest = this.#held.at(-1);
-    if (newest !== undefined) this.port.release(newest.holdHead);
+    if (newest !== undefined) {
+      this.port.release(newest.holdHead);
+      this.#releasedFrames += this.port.releasedFrames;
+    }
     this.#held.length = 0;
+  }
+
+  /** How many frames have left since this was asked last. */
+  takeReleasedFrames(): number {
+    const frames = this.#releasedFrames;
+    this.#releasedFrames = 0;
+    return frames;
   }
 
   /** No output from now on, and no input from clients. */

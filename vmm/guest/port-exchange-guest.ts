@@ -1,6 +1,6 @@
 /**
- * The guest behind QEMU's port as a round's exchange sees it. Guarantees: once `quiesce` was called nothing but the
- * agent writes guest memory until the next round; a state is loaded only if it is whole and of this layout.
+ * The guest behind QEMU's port as a round's exchange sees it. Guarantees: a round's end has drained the devices,
+ * and from collecting on nothing but the agent writes guest memory until the next round; a state is loaded only if it is whole and of this layout.
  *
  * A saved state, little-endian: what both guests must have in common beside their pages.
  *
@@ -46,14 +46,13 @@ export class PortExchangeGuest implements ExchangeGuest {
     uniteInto(words, port.dirtyBitmap);
   }
 
-  /** Its round's end has drained the devices, and collecting, which comes next, makes QEMU serve nobody but the agent. */
-  quiesce(): void {
-    // Nothing is left to do here.
+  beginSave(): void {
+    this.#executor.port.beginSave();
   }
 
   saveState(): Uint8Array {
     const { port, virtualNs, deliverTail } = this.#executor;
-    const { bytes, checksum } = port.save();
+    const { bytes, checksum } = port.saved();
     const { head, data } = port.deliver;
     const frames = (head - deliverTail) >>> 0;
     const all = headerBytes + bytes + frames;

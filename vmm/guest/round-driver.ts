@@ -140,7 +140,7 @@ export class RoundDriver implements GuestDriver, RoundWorld {
   }
 
   waitUs(nowUs: number): number {
-    const paceUs = this.#waitsForPace ? this.#pacer.waitUs(nowUs) : Infinity;
+    const paceUs = this.#waitsForPace ? this.#pacer.waitUs(nowUs, this.executor.waitingFrames(1)) : Infinity;
     const blockedUs = this.#blocked ? blockedWaitUs : Infinity;
     return Math.min(this.#loop.deadlineUs - nowUs, paceUs, blockedUs);
   }
@@ -223,7 +223,10 @@ export class RoundDriver implements GuestDriver, RoundWorld {
       if (refusal !== undefined) this.#around.event('hand-over-refused', `The leadership stays: ${refusal}`);
       return true;
     }
-    const extent = this.#pacer.next(nowUs, executor.inputWaits, executor.idle);
+    const released = executor.takeReleasedFrames();
+    if (released > 0) this.#pacer.released(nowUs, released, executor.waitingFrames(released));
+    const waiting = executor.waitingFrames(this.#pacer.gathers + 1);
+    const extent = this.#pacer.next(nowUs, waiting, executor.idle);
     this.#waitsForPace = extent === undefined;
     return extent !== undefined && proposeRound(falcon, executor, extent) !== -1;
   }

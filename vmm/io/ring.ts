@@ -136,20 +136,43 @@ export class RingConsumer {
     return Atomics.load(this.#headWords, this.#headWord) !== this.#tail;
   }
 
+  /** How many entries lie in the ring; looks at no more than `most`. Throws `RingHarmedError`. */
+  count(most: number): number {
+    let at = this.#tail;
+    let found = 0;
+    while (found < most) {
+      const length = this.#lengthAt(at);
+      if (length === -1) break;
+      if (this.#kindAt(at) !== padKind) found++;
+      at = (at + entryBytes(length)) >>> 0;
+    }
+    return found;
+  }
+
+  /** Payload bytes of the entry at a position, -1 where the ring ends. */
+  #lengthAt(position: number): number {
+    const available = (Atomics.load(this.#headWords, this.#headWord) - position) >>> 0;
+    if (available === 0) return -1;
+    const place = position & (this.data.length - 1);
+    const length = this.#words[place >>> 2] ?? 0;
+    const bytes = entryBytes(length);
+    if (length >= this.data.length || bytes > available || bytes > this.data.length - place)
+      throw new RingHarmedError(position, length);
+    return length;
+  }
+
+  #kindAt(position: number): number {
+    return this.#words[((position & (this.data.length - 1)) >>> 2) + 1] ?? 0;
+  }
+
   /** Finds the oldest entry. False: the ring is empty. Throws `RingHarmedError`. */
   next(): boolean {
-    const mask = this.data.length - 1;
     for (;;) {
-      const available = (Atomics.load(this.#headWords, this.#headWord) - this.#tail) >>> 0;
-      if (available === 0) return false;
-      const place = this.#tail & mask;
-      const length = this.#words[place >>> 2] ?? 0;
-      const bytes = entryBytes(length);
-      if (length >= this.data.length || bytes > available || bytes > this.data.length - place)
-        throw new RingHarmedError(this.#tail, length);
-      this.kind = this.#words[(place >>> 2) + 1] ?? 0;
+      const length = this.#lengthAt(this.#tail);
+      if (length === -1) return false;
+      this.kind = this.#kindAt(this.#tail);
       this.length = length;
-      this.offset = place + entryHeaderBytes;
+      this.offset = (this.#tail & (this.data.length - 1)) + entryHeaderBytes;
       if (this.kind !== padKind) return true;
       this.consume();
     }

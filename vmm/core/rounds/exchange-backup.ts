@@ -62,6 +62,8 @@ export class ExchangeBackup {
   #hashed = false;
   /** The union is known, and the tree over it is not built yet. */
   #hashDue = false;
+  /** Both are equal, and what was shipped is not kept yet. */
+  #keepDue = false;
   #tally = new RoundTally('reconcile', 0, 0);
   #nowUs = 0;
 
@@ -122,6 +124,14 @@ export class ExchangeBackup {
   sent(): void {
     this.#sender.sent();
     if (this.#hashDue && this.#sender.exhausted) this.#hash();
+    if (this.#sender.exhausted) this.settleUp();
+  }
+
+  /** What nobody has to wait for is done; the guest must not go on before. */
+  settleUp(): void {
+    if (!this.#keepDue) return;
+    this.#keepDue = false;
+    this.#staging.keep(this.#memory.tree);
   }
 
   /** At the same time as the leader, which has the union by now. */
@@ -233,12 +243,12 @@ export class ExchangeBackup {
   }
 
   #begin(attempt: Attempt, theirsLost: boolean, theirLast: RoundName, opening: Uint8Array): void {
+    this.settleUp();
     const memory = this.#memory;
     const { set, guest } = memory;
     const theirs = memory.bitmapFrom(opening, OPEN_HEADER_BYTES);
     this.#hashDue = false;
     this.#tally = new RoundTally(attempt.kind, attempt.index, this.#nowUs);
-    if (attempt.kind !== 'compare') guest.quiesce();
     guest.collectInto(set.since);
     const whole = theirsLost || !set.intact || !sameRound(theirLast, set.last);
     memory.union.set(whole ? memory.all : theirs);
@@ -391,11 +401,11 @@ export class ExchangeBackup {
   }
 
   #settle(attempt: Attempt): void {
-    const { set, union, tree } = this.#memory;
+    const { set, union } = this.#memory;
     set.settle({ term: attempt.term, attempt: attempt.attempt, index: attempt.index }, union);
     if (attempt.kind !== 'compare') {
       set.valid = true;
-      this.#staging.keep(tree);
+      this.#keepDue = true;
     }
     attempt.phase = 'applied';
     this.#finish({ type: 'equal' });

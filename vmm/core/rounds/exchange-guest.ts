@@ -11,10 +11,13 @@ export interface ExchangeGuest {
   readonly hasher: PageHasher;
   /** Sets the bit of every page that exists. */
   fillAll(words: Uint32Array): void;
-  /** Sets the bits of the pages written since the last call, and forgets them. */
+  /**
+   * Sets the bits of the pages written since the last call, and forgets them. The guest stands, its devices have
+   * drained: from now on nothing but the exchange writes its memory until the next round.
+   */
   collectInto(words: Uint32Array): void;
-  /** Devices know of the stop and have drained: nothing but the exchange writes guest memory until the next round. */
-  quiesce(): void;
+  /** Before `saveState`, which then may find the work done. */
+  beginSave(): void;
   /** All that is not in pages: devices, clock, frames not yet taken. A view, good until the next call. */
   saveState(): Uint8Array;
   /** Throws `ExchangeRefusal` on a state that `loadState` could not take; changes nothing. */

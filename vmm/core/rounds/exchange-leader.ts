@@ -55,10 +55,12 @@ export class ExchangeLeader {
   #session = 0;
   #step = 0;
   #state: Uint8Array = new Uint8Array(0);
-  /** The state is saved while the backup works on the opening. */
+  /** The state is being saved meanwhile, and not taken yet. */
   #stateDue = false;
   /** Of the backup with which the common versions are. */
   #commonSession = 0;
+  /** Both are equal, and what was shipped is not kept yet. */
+  #keepDue = false;
   #wantedPages = 0;
   #pages = new Uint32Array(0);
   #pageCount = 0;
@@ -107,9 +109,17 @@ export class ExchangeLeader {
     return outcome;
   }
 
+  /** What nobody has to wait for is done; the guest must not go on before. */
+  settleUp(): void {
+    if (!this.#keepDue) return;
+    this.#keepDue = false;
+    this.#memory.common.keep(this.#memory.tree, this.#pages, this.#pageCount, this.#state);
+  }
+
   /** The guest stands after `aim.index`, and goes on standing until the outcome (`compare`: until `hashed`). */
   begin(aim: ExchangeAim, nowUs: number): void {
     invariant(this.#phase === 'idle', 'one exchange at a time');
+    this.settleUp();
     const { guest, set } = this.#memory;
     this.#nowUs = nowUs;
     this.progressUs = nowUs;
@@ -122,8 +132,8 @@ export class ExchangeLeader {
     this.#messagesBefore = this.#sender.sentMessages;
     this.#tally = new RoundTally(aim.kind, aim.index, nowUs);
     this.#stateDue = aim.kind !== 'compare';
-    if (this.#stateDue) guest.quiesce();
     guest.collectInto(set.since);
+    if (this.#stateDue) guest.beginSave();
     this.#open();
   }
 
@@ -156,7 +166,6 @@ export class ExchangeLeader {
 
   sent(): void {
     this.#sender.sent();
-    if (this.#stateDue && this.#sender.exhausted) this.#saveState();
     if (this.#phase === 'shipping') this.progressUs = this.#nowUs;
     this.#resendAtUs = this.#nowUs + this.#settings.resendUs;
   }
@@ -346,10 +355,10 @@ export class ExchangeLeader {
   }
 
   #equal(): void {
-    const { set, union, common, tree } = this.#memory;
+    const { set, union } = this.#memory;
     const { kind, term, index } = this.#aim;
     set.settle({ term, index, attempt: this.#attempt }, union);
-    if (kind !== 'compare') common.keep(tree, this.#pages, this.#pageCount, this.#state);
+    this.#keepDue = kind !== 'compare';
     this.#finish({ type: 'equal' });
   }
 

@@ -95,6 +95,8 @@ class Pair {
     this.#deliver(this.toLeader, this.leader, B, lossy);
     this.leaderOutcome ??= this.leader.takeOutcome();
     this.backupOutcome ??= this.backup.takeOutcome();
+    this.leader.settleUp();
+    this.backup.settleUp();
   }
 
   #collect(from: RoundExchange, wire: Uint8Array[]): void {

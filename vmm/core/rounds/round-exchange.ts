@@ -181,6 +181,12 @@ export class RoundExchange {
     return this.#surveyed.peek() === undefined ? undefined : this.#surveyed;
   }
 
+  /** After an outcome was acted on, and before the guest goes on: what could wait. */
+  settleUp(): void {
+    this.leader.settleUp();
+    this.backup.settleUp();
+  }
+
   takeOutcome(): ExchangeOutcome | undefined {
     return this.leader.takeOutcome() ?? this.backup.takeOutcome();
   }

@@ -97,6 +97,7 @@ export class RoundLoop {
       exchange.receive(from, bytes, this.#outside && this.#parts.guest.stands, nowUs);
       // What is applied is not VALID until it is proven, and nobody may hear otherwise.
       this.#tellValid();
+      this.#say();
       return;
     }
     const value = readUint64(new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength), 0);
@@ -368,6 +369,7 @@ export class RoundLoop {
       world.exchanged(false, followed);
       this.#followedOutcome(followed);
     }
+    exchange.settleUp();
     return led !== undefined || followed !== undefined;
   }
 

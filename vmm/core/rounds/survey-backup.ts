@@ -93,7 +93,6 @@ export class SurveyBackup {
     this.#number = message.attempt;
     this.#written.fill(0);
     this.#differing.fill(0);
-    guest.quiesce();
     guest.collectInto(set.since);
     const known = view.getUint32(0, true) === 1 && set.intact && sameRound(readName(view, 8), set.last);
     const own = known ? new Uint8Array(this.#memory.ownSet().buffer.slice(0)) : nothing;

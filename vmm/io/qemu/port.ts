@@ -62,6 +62,13 @@ export interface Stopped {
   readonly idle: boolean;
 }
 
+/** Device state in the port's area. */
+export interface SavedState {
+  readonly bytes: number;
+  /** CRC-32C. */
+  readonly checksum: number;
+}
+
 export class GuestPort {
   readonly socketFd: number;
   /** eventfd: frames lie in the ingress ring. */
@@ -84,6 +91,9 @@ export class GuestPort {
   #sequence = 0;
   #runSequence = 0;
   #stopped: Stopped | undefined;
+  #released = 0;
+  #saveSequence = 0;
+  #saved: SavedState | undefined;
 
   /** Takes the greeting that waits on an accepted connection. */
   constructor(socketFd: number) {
@@ -218,9 +228,20 @@ export class GuestPort {
   }
 
   /** Device state into `deviceState`; returns its length and checksum. */
-  save(): { readonly bytes: number; readonly checksum: number } {
-    this.#call(layout.messageType.save);
-    return { bytes: this.#argument(0), checksum: this.#argument(1) };
+  save(): SavedState {
+    this.beginSave();
+    return this.saved();
+  }
+
+  /** As `save`, while the caller does something else until `saved`. */
+  beginSave(): void {
+    this.#saved = undefined;
+    this.#saveSequence = this.#send(layout.messageType.save);
+  }
+
+  saved(): SavedState {
+    while (this.#saved === undefined) this.#awaitAnswer(layout.messageType.save);
+    return this.#saved;
   }
 
   /** `keepCode`: translated code stays, and the caller names every page that it wrote with `invalidate`. */
@@ -247,7 +268,13 @@ export class GuestPort {
   /** Held frames up to this position go to the tap; returns the position reached. */
   release(holdHead: number): number {
     this.#call(layout.messageType.release, holdHead);
+    this.#released = this.#argument(1);
     return this.#argument(0);
+  }
+
+  /** Frames that the last `release` let out. */
+  get releasedFrames(): number {
+    return this.#released;
   }
 
   /** Held frames up to this position are forgotten. */
@@ -315,13 +342,15 @@ export class GuestPort {
   /** Sends a request and waits for its answer: for those that QEMU answers at once. */
   #call(type: number, ...values: number[]): void {
     const sequence = this.#send(type, ...values);
+    while (this.#awaitAnswer(type) !== sequence);
+  }
+
+  /** The sequence number of the answer that came. */
+  #awaitAnswer(type: number): number | undefined {
     const fds = Int32Array.of(this.socketFd);
-    const ready = new Uint8Array(1);
-    for (;;) {
-      if (native().waitReadable(fds, ready, answerTimeoutUs) === 0)
-        throw new PortLostError(`did not answer request ${type} within 10 s`);
-      if (this.#receive() === sequence) return;
-    }
+    if (native().waitReadable(fds, new Uint8Array(1), answerTimeoutUs) === 0)
+      throw new PortLostError(`did not answer request ${type} within 10 s`);
+    return this.#receive();
   }
 
   #poll(): void {
@@ -339,6 +368,10 @@ export class GuestPort {
     if (sequence === this.#runSequence) {
       this.#runSequence = 0;
       this.#stopped = this.#readStopped();
+    }
+    if (sequence === this.#saveSequence) {
+      this.#saveSequence = 0;
+      this.#saved = { bytes: this.#argument(0), checksum: this.#argument(1) };
     }
     return sequence;
   }
