@@ -20,10 +20,13 @@ import { gaiaVm, saved } from './protected.ts';
 import type { System } from './system.ts';
 
 const pair = bareVms('pair of bare VMs', 2);
-const lockstep = gaiaVm('gaia-vm lockstep', ['--mode', 'lockstep']);
-const vsmr = gaiaVm('gaia-vm vsmr', ['--mode', 'vsmr']);
-const checkpoint = gaiaVm('gaia-vm checkpoint', ['--mode', 'checkpoint']);
-const systems: readonly System[] = [bareVms('bare VM', 1), pair, lockstep, vsmr, checkpoint];
+/** What is agreed on is in the memory of two hosts; bare VMs keep nothing of their inputs. */
+const inMemory = ['--durability', 'memory'];
+const lockstep = gaiaVm('gaia-vm lockstep', ['--mode', 'lockstep', ...inMemory]);
+const onDisk = gaiaVm('gaia-vm lockstep, log on disk', ['--mode', 'lockstep']);
+const vsmr = gaiaVm('gaia-vm vsmr', ['--mode', 'vsmr', ...inMemory]);
+const checkpoint = gaiaVm('gaia-vm checkpoint', ['--mode', 'checkpoint', ...inMemory]);
+const systems: readonly System[] = [bareVms('bare VM', 1), pair, lockstep, onDisk, vsmr, checkpoint];
 
 interface Sizes {
   readonly runs: number;
@@ -120,6 +123,7 @@ class VmRun {
     for (const { image } of loads) {
       const rate = (system: System): string => row.rate(image, system.name);
       entries[`${image}_lockstep_vs_pair_ratio`] = measurements.ratio(rate(lockstep), rate(pair));
+      entries[`${image}_lockstep_on_disk_vs_pair_ratio`] = measurements.ratio(rate(onDisk), rate(pair));
       entries[`${image}_vsmr_vs_pair_ratio`] = measurements.ratio(rate(vsmr), rate(pair));
       entries[`${image}_vsmr_vs_checkpoint_shm_ratio`] = measurements.ratio(rate(vsmr), rate(checkpoint));
       entries[`${image}_saved_percent`] = measurements.medianOf(row.own(image, vsmr.name, saved));
