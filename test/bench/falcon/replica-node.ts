@@ -65,9 +65,8 @@ export class ReplicaNode {
   }
 
   /** One pass of an agent's loop; `act` stands where an agent runs its guest. True when there was something to do. */
-  pass(act?: () => void): boolean {
+  pass(now: number, act?: () => void): boolean {
     const { falcon } = this.shell;
-    const now = nowUs();
     this.transport.progress(now);
     for (let gone = this.transport.takeGone(); gone !== undefined; gone = this.transport.takeGone())
       falcon.peerGone(gone);

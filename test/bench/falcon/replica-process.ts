@@ -32,12 +32,13 @@ function report(message: ProcessReport): void {
 }
 
 function step(): void {
-  if (node.pass()) return;
+  if (node.pass(nowUs())) return;
   const { transport } = node;
   transport.prepareWait();
   const { waitFds } = transport;
   const ready = new Uint8Array(waitFds.length);
-  if (!node.pass() && transport.mayWait) native().waitReadable(Int32Array.from(waitFds), ready, waitUs);
+  if (!node.pass(nowUs()) && transport.mayWait)
+    native().waitReadable(Int32Array.from(waitFds), ready, waitUs);
   transport.endWait((fd) => ready[waitFds.indexOf(fd)] === 1);
 }
 

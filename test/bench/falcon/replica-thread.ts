@@ -57,19 +57,19 @@ function report(message: ThreadReport): void {
 
 function step(): void {
   const now = nowUs();
-  if (passAll()) idleSinceUs = now;
+  if (passAll(now)) idleSinceUs = now;
   else if (waiting === 'blocking' && now - idleSinceUs >= spinUs) sleep();
 }
 
-function passAll(): boolean {
+function passAll(now: number): boolean {
   let worked = false;
-  for (const node of nodes) worked = node.pass(node === leader ? state.act : undefined) || worked;
+  for (const node of nodes) worked = node.pass(now, node === leader ? state.act : undefined) || worked;
   return worked;
 }
 
 function sleep(): void {
   for (const { transport } of nodes) transport.prepareWait();
-  const worked = passAll();
+  const worked = passAll(nowUs());
   const fds = nodes
     .flatMap(({ transport, shell }) => [...transport.waitFds, shell.storage.eventFd])
     .filter(isFd);

@@ -111,6 +111,7 @@ export class RoundExchange {
   }
 
   #meet(other: ReplicaId): void {
+    this.settleUp();
     if (other !== this.#commonWith) this.common.clear();
     this.#commonWith = other;
   }

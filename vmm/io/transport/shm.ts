@@ -292,7 +292,7 @@ export class ShmTransport implements Transport {
 
   /** A put is a store, so nothing has to be moved. */
   progress(): void {
-    for (const peer of this.#peers.values()) if (peer.ends) this.#noteEnd(peer);
+    for (const peer of this.#all) if (peer.ends) this.#noteEnd(peer);
   }
 
   #noteEnd(peer: ShmPeer): void {
