@@ -130,6 +130,20 @@ export function portOrderResult(memory: ArrayBuffer): number | undefined {
   return order.getUint16(2, true) === 0 ? order.getUint16(8, true) : undefined;
 }
 
+/** Writes its time stamp counter to the order page, again and again. */
+export function tickingFirmware(): Uint8Array {
+  return firmwareOf(
+    [
+      'fa 31c0 8ed8', //                       cli; ds = 0
+      'f390 0f31 66a30070 6689160470 ebf1', // again: pause; rdtsc; [0x7000] = eax; [0x7004] = edx; jump to again
+    ].join(''),
+  );
+}
+
+export function ticksOf(memory: ArrayBuffer): number {
+  return Number(new DataView(memory, orderPage * 4096, 8).getBigUint64(0, true));
+}
+
 /** Orders the writer to add `word` to the first word of each page. The guest must stand. */
 export function giveOrder(memory: ArrayBuffer, word: number, pages: readonly number[]): void {
   const order = new DataView(memory, orderPage * 4096, 4096);

@@ -4,7 +4,14 @@ import { setBit } from '../../../merkle/bitmap.ts';
 import { arpAsker, arpRequest } from '../../framework/arp-frame.ts';
 import { LockstepPair } from '../../framework/lockstep-pair.ts';
 import type { PortGuest } from '../../framework/port-guest.ts';
-import { giveOrder, guestAddress, orderIsDone, writingFirmware } from '../../framework/port-machine.ts';
+import {
+  giveOrder,
+  guestAddress,
+  orderIsDone,
+  tickingFirmware,
+  ticksOf,
+  writingFirmware,
+} from '../../framework/port-machine.ts';
 import { ramOf } from '../../framework/port-processor.ts';
 import { describeInLab } from '../../framework/port-suite.ts';
 import { findImage } from '../../../images/index.ts';
@@ -51,6 +58,25 @@ describe.each(['pc', 'q35', 'microvm'] as const)('the device state of a %s', (ma
         expect(answers, `load ${times}`).toEqual([asker]);
       }
     });
+  });
+});
+
+describeInLab('the clock of a free-running guest', (lab) => {
+  it('goes on from the ticks of a state that is behind its own', () => {
+    const guest = lab.startFirmware('ticks', tickingFirmware(), { lockstep: false });
+    const run = (realNsMax: number) => {
+      const { virtualNs } = guest.runWithin({ realNsMax });
+      return { virtualNs, ticks: ticksOf(ramOf(guest)) };
+    };
+    const first = run(50e6);
+    guest.port.pause();
+    const { bytes, checksum } = guest.port.save();
+    const further = run(200e6);
+    const ticksPerNs = (further.ticks - first.ticks) / (further.virtualNs - first.virtualNs);
+    guest.port.pause();
+    guest.port.load(bytes, checksum);
+    const again = run(50e6);
+    expect((again.ticks - first.ticks) / (again.virtualNs - first.virtualNs) / ticksPerNs).toBeCloseTo(1, 0);
   });
 });
 
