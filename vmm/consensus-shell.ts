@@ -151,6 +151,14 @@ export class ConsensusShell {
     }
   }
 
+  /**
+   * Backups hear of a commit before this replica's guest runs by it: a QEMU that is woken may take the core on which it
+   * would have been told.
+   */
+  tellCommit(): void {
+    if (this.falcon.heartbeatDue) this.#sendHeartbeat();
+  }
+
   /** Carries out what the core asks for. True when something left. */
   carryOut(): boolean {
     const { falcon } = this;

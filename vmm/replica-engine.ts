@@ -185,6 +185,7 @@ export class ReplicaEngine {
     falcon.tick(nowUs);
     let worked = this.#guarded(() => this.#takeMail());
     worked = this.consensus.takeInputs() || worked;
+    this.consensus.tellCommit();
     worked = this.#guarded(() => this.#moveGuest(nowUs)) || worked;
     this.#noteAlone(nowUs);
     if (falcon.leader !== undefined && falcon.leader !== this.#self) this.#formerLeader = falcon.leader;

@@ -55,7 +55,9 @@ export class ExchangeLeader {
   #session = 0;
   #step = 0;
   #state: Uint8Array = new Uint8Array(0);
-  /** The state is being saved meanwhile, and not taken yet. */
+  /** The state is saved while the backup works on the opening: it is still to be asked for. */
+  #saveDue = false;
+  /** It is not taken yet. */
   #stateDue = false;
   /** Of the backup with which the common versions are. */
   #commonSession = 0;
@@ -133,7 +135,7 @@ export class ExchangeLeader {
     this.#tally = new RoundTally(aim.kind, aim.index, nowUs);
     this.#stateDue = aim.kind !== 'compare';
     guest.collectInto(set.since);
-    if (this.#stateDue) guest.beginSave();
+    this.#saveDue = this.#stateDue;
     this.#open();
   }
 
@@ -166,11 +168,18 @@ export class ExchangeLeader {
 
   sent(): void {
     this.#sender.sent();
+    if (this.#saveDue && this.#sender.exhausted) this.#beginSave();
     if (this.#phase === 'shipping') this.progressUs = this.#nowUs;
     this.#resendAtUs = this.#nowUs + this.#settings.resendUs;
   }
 
+  #beginSave(): void {
+    this.#saveDue = false;
+    this.#memory.guest.beginSave();
+  }
+
   #saveState(): void {
+    if (this.#saveDue) this.#beginSave();
     this.#stateDue = false;
     this.#state = this.#memory.guest.saveState();
     this.#tally.note({ stateBytes: this.#state.length });
