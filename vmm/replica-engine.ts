@@ -188,11 +188,18 @@ export class ReplicaEngine {
     this.consensus.tellCommit();
     worked = this.#guarded(() => this.#moveGuest(nowUs)) || worked;
     this.#noteAlone(nowUs);
-    if (falcon.leader !== undefined && falcon.leader !== this.#self) this.#formerLeader = falcon.leader;
+    this.#noteFormerLeader();
     // A leader whose guest hangs must not look alive, nor one whose disk does.
     const hangs = this.#driver?.executor.hangs(nowUs) === true || storage.stalls(nowUs);
     if (!hangs) falcon.leaderProgress();
     return this.consensus.carryOut() || worked;
+  }
+
+  /** Who may have served before this replica: a leader that executes nothing hands its term on, and never did. */
+  #noteFormerLeader(): void {
+    const { leader, executingSetCommitted } = this.consensus.falcon;
+    if (leader === undefined || leader === this.#self) return;
+    if (executingSetCommitted.some(({ replica }) => replica === leader)) this.#formerLeader = leader;
   }
 
   /** Whatever needs the guest may find it gone. */

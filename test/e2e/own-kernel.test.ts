@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { findImage } from '../../images/index.ts';
 import { folders } from '../../vmm/index.ts';
-import { NetworkNamespace } from '../framework/network-namespace.ts';
+import { NetworkNamespace, type NamespaceConnection } from '../framework/network-namespace.ts';
 import { leaderOf, TestVm } from '../framework/test-vm.ts';
 
 const whyImpossible = NetworkNamespace.whyImpossible();
@@ -24,10 +24,13 @@ describe.skipIf(whyImpossible !== undefined)(`an own kernel (${whyImpossible ?? 
     try {
       const status = await vm.start('--kernel', kernel ?? '', '--initrd', initrd ?? '');
       expect(status.protection).toBe('PROTECTED');
-      // The boot ends some time after that; a service that is up answers, and a guest at rest is compared.
       expect(leaderOf(status).status?.executing).toEqual([0, 1]);
-      await vm.until((now) => (leaderOf(now).status?.virtualMs ?? 0) > 6000);
-      const connection = await namespace.connect(status.address, 11211);
+      // The boot ends some time after that; a service that is up answers, and a guest at rest is compared.
+      let connection: NamespaceConnection | undefined;
+      for (let virtualMs = 1000; connection === undefined; virtualMs += 500) {
+        await vm.until((now) => (leaderOf(now).status?.virtualMs ?? 0) > virtualMs);
+        connection = await namespace.connect(status.address, 11211).catch(() => undefined);
+      }
       connection.write('version\r\n');
       expect((await connection.receive((bytes) => bytes.includes('\r\n'))).toString()).toMatch(/^VERSION /);
       await connection.close();

@@ -117,6 +117,13 @@ function endProcessesBelow(base: string): void {
   }
 }
 
+/** The deepest folder above `path` that exists. */
+function deepestFolder(path: string): string {
+  let folder = dirname(path);
+  while (!existsSync(folder)) folder = dirname(folder);
+  return folder;
+}
+
 export class RunningProgram {
   readonly ended: Promise<Ended>;
   readonly #child: ChildProcess;
@@ -175,14 +182,14 @@ export class RunningProgram {
           done();
           return;
         }
-        let folder = dirname(path);
-        while (!existsSync(folder)) folder = dirname(folder);
+        const folder = deepestFolder(path);
         const watcher = watch(folder, look);
         // A folder that is removed while it is watched: begin further up.
         watcher.on('error', look);
         stop = () => watcher.close();
-        // It may have come between the look and the watch.
+        // It, or a folder on the way to it, may have come between the look and the watch.
         if (existsSync(path)) done();
+        else if (deepestFolder(path) !== folder) look();
       };
       look();
       return () => stop();
