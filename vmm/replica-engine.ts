@@ -43,6 +43,7 @@ export class ReplicaEngine {
   #aloneSinceUs = Infinity;
   /** Who led last, other than this replica. */
   #formerLeader: ReplicaId | undefined;
+  #formerLeaderHeardUs = 0;
   readonly #first: boolean;
   readonly #executes: boolean;
   readonly #processNumber: number;
@@ -197,9 +198,11 @@ export class ReplicaEngine {
 
   /** Who may have served before this replica: a leader that executes nothing hands its term on, and never did. */
   #noteFormerLeader(): void {
-    const { leader, executingSetCommitted } = this.consensus.falcon;
+    const { leader, executingSetCommitted, state } = this.consensus.falcon;
     if (leader === undefined || leader === this.#self) return;
-    if (executingSetCommitted.some(({ replica }) => replica === leader)) this.#formerLeader = leader;
+    if (!executingSetCommitted.some(({ replica }) => replica === leader)) return;
+    this.#formerLeader = leader;
+    this.#formerLeaderHeardUs = state.leaderContactUs;
   }
 
   /** Whatever needs the guest may find it gone. */
@@ -340,7 +343,7 @@ export class ReplicaEngine {
       this.#incarnation === 1 && this.#first && this.#driver?.figures(this.#nowUs).rounds === 0;
     if (from === undefined || isBeginning) return;
     const { falcon } = this.consensus;
-    const gapMs = Math.round((this.#nowUs - falcon.state.leaderContactUs) / 1000);
+    const gapMs = Math.round((this.#nowUs - this.#formerLeaderHeardUs) / 1000);
     this.#event('failover', `Took over from ${this.#name(from)}, which was last heard ${gapMs} ms ago`, {
       from,
       to: this.#self,
