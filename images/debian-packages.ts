@@ -94,7 +94,7 @@ async function preparePrivateApt(request: PackageRequest): Promise<PrivateApt> {
   await replaceFile(join(folder, 'bookworm.sources'), sources);
   await replaceFile(join(folder, 'preferences'), preferences);
   const leftOut = [...new Set([...packagesNoImageNeeds, ...request.packagesLeftOut])].sort();
-  const status = leftOut.map(installedStub).join('\n');
+  const status = leftOut.map(namedAsInstalled).join('\n');
   const statusFile = join(folder, `status-${createHash('sha256').update(status).digest('hex').slice(0, 16)}`);
   await replaceFile(statusFile, status);
   const config = join(folder, 'apt.conf');
@@ -113,8 +113,8 @@ const preferences = [
   'Package: *\nPin: release o=*\nPin-Priority: -1\n',
 ].join('\n');
 
-/** A stub of a version above all others satisfies every dependency, also one on any architecture. */
-function installedStub(name: string): string {
+/** Named as installed, in a version above all others: it satisfies every dependency, also one on any architecture. */
+function namedAsInstalled(name: string): string {
   return [
     `Package: ${name}`,
     'Status: install ok installed',

@@ -152,7 +152,7 @@ export class ConsensusShell {
   }
 
   /**
-   * Backups hear of a commit before this replica's guest runs by it: a QEMU that is woken may take the core on which it
+   * Sends a heartbeat that is due. Backups hear of a commit before this replica's guest runs by it: a QEMU that is woken may take the core on which it
    * would have been told.
    */
   tellCommit(): void {
@@ -172,7 +172,7 @@ export class ConsensusShell {
     // What is written here while it is on its way to the backups has cost no time.
     worked = this.#storage.persist() || worked;
     for (const peer of this.#transport.peers()) worked = this.#ship(peer) || worked;
-    if (falcon.heartbeatDue) this.#sendHeartbeat();
+    this.tellCommit();
     if (falcon.ackDue) worked = this.#sendAck() || worked;
     return worked;
   }

@@ -41,7 +41,7 @@ export class ReplicaEngine {
   #driver: GuestDriver | undefined;
   /** While it serves: since when nobody else has executed; Infinity: somebody does. */
   #aloneSinceUs = Infinity;
-  /** Who led last, other than this replica. */
+  /** Who may have served last, other than this replica, and when that one was last heard. */
   #formerLeader: ReplicaId | undefined;
   #formerLeaderHeardUs = 0;
   readonly #first: boolean;

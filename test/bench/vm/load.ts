@@ -24,7 +24,7 @@ export interface Load {
   run(target: Target, seconds: number): Promise<Figures>;
 }
 
-/** redis-benchmark counts requests, not seconds: about as many as half of a pair answers in half of the time. */
+/** redis-benchmark counts requests, not seconds: fewer than a bare guest answers in the time, or a slow mode takes minutes. */
 const redisRequestsPerSecond = 2000;
 const sysbenchTable = [
   '--tables=1',

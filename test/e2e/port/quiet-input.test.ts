@@ -24,6 +24,10 @@ async function send(lab: PortLab): Promise<void> {
 
 async function arrival(guest: PortGuest, lab: PortLab): Promise<void> {
   await send(lab);
+  await comesIn(guest);
+}
+
+async function comesIn(guest: PortGuest): Promise<void> {
   const arrived = (async () => {
     while (!guest.port.ingress.hasEntry) await new Promise(setImmediate);
   })();
@@ -51,12 +55,7 @@ describeInLab('input that can wait', (lab) => {
     expect(guest.port.ingress.hasEntry).toBe(false);
     expect(await lab.framesFromTap('waits')).toBe(before);
     guest.port.stop();
-    await running(
-      (async () => {
-        while (!guest.port.ingress.hasEntry) await new Promise(setImmediate);
-      })(),
-      () => undefined,
-    );
+    await comesIn(guest);
     expect(doorbellRang(guest)).toBe(false);
     // The next round is heeded.
     guest.takeIngress();
@@ -76,7 +75,7 @@ describeInLab('input that can wait', (lab) => {
     expect(guest.port.ingress.hasEntry).toBe(false);
     guest.port.ingressQuiet = false;
     guest.port.divertIngress(true);
-    await arrival(guest, lab);
+    await comesIn(guest);
     guest.port.stop();
   });
 

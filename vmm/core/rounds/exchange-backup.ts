@@ -243,7 +243,6 @@ export class ExchangeBackup {
   }
 
   #begin(attempt: Attempt, theirsLost: boolean, theirLast: RoundName, opening: Uint8Array): void {
-    this.settleUp();
     const memory = this.#memory;
     const { set, guest } = memory;
     const theirs = memory.bitmapFrom(opening, OPEN_HEADER_BYTES);

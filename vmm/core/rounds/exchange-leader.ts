@@ -121,7 +121,6 @@ export class ExchangeLeader {
   /** The guest stands after `aim.index`, and goes on standing until the outcome (`compare`: until `hashed`). */
   begin(aim: ExchangeAim, nowUs: number): void {
     invariant(this.#phase === 'idle', 'one exchange at a time');
-    this.settleUp();
     const { guest, set } = this.#memory;
     this.#nowUs = nowUs;
     this.progressUs = nowUs;

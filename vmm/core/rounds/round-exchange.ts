@@ -117,6 +117,7 @@ export class RoundExchange {
   }
 
   stand(standing: Standing | undefined, nowUs: number): void {
+    this.settleUp();
     this.backup.stand(standing, nowUs);
   }
 
@@ -182,7 +183,7 @@ export class RoundExchange {
     return this.#surveyed.peek() === undefined ? undefined : this.#surveyed;
   }
 
-  /** After an outcome was acted on, and before the guest goes on: what could wait. */
+  /** What could wait until an outcome was acted on. The guest must not go on before, nor another exchange begin. */
   settleUp(): void {
     this.leader.settleUp();
     this.backup.settleUp();
