@@ -22,6 +22,8 @@ export const guestAddress = '10.77.0.50';
 export class AgentProcess {
   readonly #child: ChildProcess;
   readonly exited: Promise<number | null>;
+  /** Comes true if it ends and the test did not end it. */
+  readonly failure: Promise<Error>;
   #said = '';
   #killed = false;
   #wake: () => void = () => undefined;
@@ -35,6 +37,11 @@ export class AgentProcess {
     this.exited = once(child, 'close').then(([code]) => {
       this.#wake();
       return code as number | null;
+    });
+    this.failure = new Promise((resolve) => {
+      void this.exited.then(() => {
+        if (!this.#killed) resolve(new Error(`An agent has ended: ${this.#said}`));
+      });
     });
   }
 
@@ -52,11 +59,6 @@ export class AgentProcess {
 
   get runs(): boolean {
     return this.#child.exitCode === null && this.#child.signalCode === null;
-  }
-
-  /** Ended, and not by the test. */
-  get failed(): boolean {
-    return !this.runs && !this.#killed;
   }
 
   kill(signal: NodeJS.Signals): void {
@@ -144,9 +146,10 @@ export class HostedVm {
   /** The first status on this host that `holds`; asked again until then. */
   async until(host: number, holds: (status: VmStatus) => boolean): Promise<VmStatus> {
     for (;;) {
-      const failed = [...this.#agents.values()].find((agent) => agent.failed);
-      if (failed !== undefined) throw new Error(`An agent has ended: ${failed.said}`);
-      const status = await this.status(host);
+      // One that has ended may be what the asked one waits for.
+      const failures = [...this.#agents.values()].map(({ failure }) => failure);
+      const status = await Promise.race([this.status(host), ...failures]);
+      if (status instanceof Error) throw status;
       if (holds(status)) return status;
     }
   }

@@ -49,13 +49,17 @@ export async function endProcess(pid: number | undefined, mark: Mark, timeoutMs:
   return true;
 }
 
-/** Its memory is gone, but not yet its descriptors: a tap that it has is still busy. */
+/**
+ * Its memory is gone, but not yet its descriptors: a tap that it has is still busy. They are held by its last thread,
+ * which may outlive the first one, the zombie (proc_pid_stat(5): state is field 3, num_threads field 20).
+ */
 function isEnding(pid: number): boolean {
   if (commandLine(pid) !== undefined) return false;
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    const state = stat.slice(stat.lastIndexOf(')') + 2, stat.lastIndexOf(')') + 3);
-    return state !== 'Z' && state !== 'X';
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    const [state, threads] = [fields[0], Number(fields[17])];
+    return !(state === 'X' || (state === 'Z' && threads <= 1));
   } catch {
     return false;
   }
