@@ -225,6 +225,7 @@ export class ReplicaEngine {
       falcon.applied(falcon.commitIndex);
       return false;
     }
+    driver.executor.renewLease();
     return driver.pass(nowUs);
   }
 

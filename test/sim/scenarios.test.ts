@@ -131,6 +131,21 @@ describe('a leader', () => {
     scenario.until('its record gave way', () => scenario.replica(0).log.termAt(index as LogIndex) === 2);
   });
 
+  it('may let output leave for as long as a majority answers, and when it wakes from a freeze no more', () => {
+    const scenario = new Scenario().protect();
+    const leader = scenario.replica(0);
+    const { stepDownUs } = leader.state.settings.times;
+    for (let looks = 0; looks < 10; looks++) {
+      scenario.run(stepDownUs);
+      expect(leader.leaseEndUs).toBeGreaterThan(leader.state.nowUs);
+    }
+    scenario.host(0).pausedUntilUs = scenario.cluster.queue.nowUs + 10 * stepDownUs;
+    scenario.run(5 * stepDownUs);
+    expect(leader.role).toBe('leader');
+    expect(leader.leaseEndUs).toBeLessThan(leader.state.nowUs + 5 * stepDownUs);
+    scenario.until('it follows', () => leader.leader === 1);
+  });
+
   it('is not one whose vote is not yet durable, and nothing is said before', () => {
     const scenario = new Scenario({ replicas: 1 });
     const { replica: alone } = scenario.host(0);

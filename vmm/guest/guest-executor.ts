@@ -22,6 +22,7 @@ import {
 import type { RoundRunner } from '../core/rounds/round-parts.ts';
 import { entryKind, stopReason } from '../io/qemu/layout.ts';
 import type { GuestPort, Stopped } from '../io/qemu/port.ts';
+import { monotonicNs } from '../io/monotonic-clock.ts';
 import type { Tap } from '../io/tap.ts';
 
 /** A round is over in milliseconds; QEMU that takes this long for one does not come back. */
@@ -87,12 +88,16 @@ export class GuestExecutor implements RoundRunner {
   #obsoleteTo: number | undefined;
   #droppedTo = 0;
   #releasedFrames = 0;
+  /** What was released up to here has not left: the lease had ended, or the host took no more. Undefined: all has. */
+  #stuckTo: number | undefined;
+  #leaseEndUs = -Infinity;
 
   constructor(port: GuestPort, falcon: FalconReplica, tap: Tap, exact: boolean) {
     this.#exact = exact;
     this.port = port;
     this.#falcon = falcon;
     this.#tap = tap;
+    this.port.setLease(0n);
   }
 
   get appliedIndex(): LogIndex {
@@ -188,7 +193,17 @@ export class GuestExecutor implements RoundRunner {
     this.#hear();
     this.#listens = false;
     this.#unagreed = this.#recent.take(this.#falcon.state.nowUs);
+    this.renewLease();
     this.releaseHeld();
+  }
+
+  /** While this replica serves: output may leave for as long as the leadership is sure, looked after or not. */
+  renewLease(): void {
+    const { leaseEndUs } = this.#falcon;
+    if (!this.#serving || leaseEndUs === this.#leaseEndUs) return;
+    this.#leaseEndUs = leaseEndUs;
+    this.port.setLease(leaseEndUs === Infinity ? undefined : monotonicNs(leaseEndUs));
+    if (this.#stuckTo !== undefined) this.#release(this.#stuckTo);
   }
 
   /** Input is there for a round to take. */
@@ -224,11 +239,13 @@ export class GuestExecutor implements RoundRunner {
   releaseHeld(): void {
     this.#dropObsolete();
     const newest = this.#held.at(-1);
-    if (newest !== undefined) {
-      this.port.release(newest.holdHead);
-      this.#releasedFrames += this.port.releasedFrames;
-    }
+    if (newest !== undefined) this.#release(newest.holdHead);
     this.#held.length = 0;
+  }
+
+  #release(holdHead: number): void {
+    this.#stuckTo = this.port.release(holdHead) === holdHead ? undefined : holdHead;
+    this.#releasedFrames += this.port.releasedFrames;
   }
 
   /** How many frames have left since this was asked last. */
@@ -242,6 +259,9 @@ export class GuestExecutor implements RoundRunner {
   endServing(): void {
     this.#serving = false;
     this.#unagreed = [];
+    this.#stuckTo = undefined;
+    this.#leaseEndUs = -Infinity;
+    this.port.setLease(0n);
     this.port.divertIngress(false);
     this.#setCarrier(false);
   }
@@ -380,7 +400,7 @@ export class GuestExecutor implements RoundRunner {
   /** The round has stopped half-way as too much output is held. It goes on as if it had not: the instant is the same. */
   #makeRoom(holdHead: number): void {
     if (this.#serving) {
-      this.port.release(holdHead);
+      this.#release(holdHead);
       return;
     }
     // This replica is behind: what the leader has released since is in records not yet executed.

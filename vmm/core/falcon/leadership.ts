@@ -65,6 +65,8 @@ export class Leadership {
   /** The newest heartbeat that a majority has echoed, and since when in watched time none newer. */
   #majorityEchoUs = -Infinity;
   #echoSinceUs = 0;
+  /** A majority voted for this term no later than then. */
+  #beganUs = 0;
   /** The first record of the term, or a later one that must commit before this leader serves. */
   serveFromIndex = 0 as LogIndex;
 
@@ -92,6 +94,7 @@ export class Leadership {
     state.matchedIndex = state.log.lastIndex;
     this.#majorityEchoUs = -Infinity;
     this.#echoSinceUs = state.watchUs;
+    this.#beganUs = state.nowUs;
     this.#state.silence.restart();
     this.#lastBeatUs = -Infinity;
     this.#tendedUs = -Infinity;
@@ -321,7 +324,9 @@ export class Leadership {
   }
 
   #noteMajorityEcho(): void {
-    const { majorityEchoUs } = this;
+    this.#echoUs[this.#state.self] = Infinity;
+    // A majority has answered a heartbeat that was sent at this time or later.
+    const majorityEchoUs = this.#state.membership.majorityReaches(this.#echoUs);
     // Whoever is alone needs no answer.
     if (majorityEchoUs <= this.#majorityEchoUs && majorityEchoUs !== Infinity) return;
     this.#majorityEchoUs = majorityEchoUs;
@@ -398,10 +403,12 @@ export class Leadership {
     this.#progress = true;
   }
 
-  /** A majority has answered a heartbeat that was sent at this time or later. */
-  get majorityEchoUs(): number {
-    this.#echoUs[this.#state.self] = Infinity;
-    return this.#state.membership.majorityReaches(this.#echoUs);
+  /**
+   * A leader that looks steps down by then, unless a majority answers; this is for one that does not look, frozen or
+   * starved, whose guest goes on. No promise rests on it.
+   */
+  get leaseEndUs(): number {
+    return Math.max(this.#majorityEchoUs, this.#beganUs) + this.#answerUsMax;
   }
 
   writeHeartbeat(memory: RecordMemory, at: number): void {

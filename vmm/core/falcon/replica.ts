@@ -474,8 +474,8 @@ export class FalconReplica {
     if (index > this.state.appliedIndex) this.state.appliedIndex = index;
   }
 
-  /** A majority answered a heartbeat sent at this time or later: the base of a release's lease. */
-  get majorityEchoUs(): number {
-    return this.leadership.majorityEchoUs;
+  /** Leader: until when output may leave without its looking again; Infinity: there is nobody else to ask. */
+  get leaseEndUs(): number {
+    return this.leadership.leaseEndUs;
   }
 }
