@@ -16,13 +16,8 @@ export function readStartConfig(file: string): Record<string, unknown> {
     throw new UsageError(
       `${file} lists replicas on separate hosts: run "gaia-vm agent --config ${file}" on each of them`,
     );
-  const misplaced = hostKeys.find((key) => value[key] !== undefined);
-  if (misplaced !== undefined)
-    throw new UsageError(`${file} gives "${misplaced}", which goes with a list of replicas only`);
   return value;
 }
-
-const hostKeys = ['bridge', 'address', 'gateway'] as const;
 
 /** The keys and values of the file, all of them known and of the right shape. Throws `UsageError`. */
 export function readVmConfig(file: string): Record<string, unknown> {

@@ -210,8 +210,8 @@ export class Agent {
     // up at a takeover would lose the first replies. Only a deposed leader takes its carrier down.
     native().tapCarrier(fd, true);
     await joinBridge(tap, this.#plan.network.bridge);
-    // An operator's bridge learns where the guest is; there each replica's port is on a host of its own.
-    if (this.#plan.network.joined === true)
+    // Where each replica's port is on a host of its own, the network has to learn where the guest is.
+    if (this.#plan.hosts !== undefined)
       this.#announcer = new Announcer(this.#plan.guest.mac, (frame) => writeSync(fd, frame));
     else await floodPort(tap);
     return fd;

@@ -13,7 +13,6 @@
  * From then on a host starts from its own vm.json. Guarantees: a host whose file, image or QEMU differs takes no part,
  * nor does one that has lost its state; until all three have met, a start may be given up and made again.
  */
-import { createHash } from 'node:crypto';
 import { existsSync, lstatSync, mkdirSync, readlinkSync, symlinkSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -22,13 +21,12 @@ import { GaiaError } from './core/errors.ts';
 import { toReplicaId } from './core/ids.ts';
 import { chooseExecution, type Execution } from './execution-choice.ts';
 import { localReplica, type HostOptions, type ReplicaPlace } from './host-options.ts';
-import { bridgeExists } from './io/bridge.ts';
 import { hostAddresses } from './io/host-addresses.ts';
 import { selfCommand } from './io/project-folder.ts';
-import { vmUid } from './io/qemu/confinement.ts';
 import { requireQemu, type InstalledQemu } from './io/qemu/installed.ts';
 import { askPeer, PeerUnreachableError } from './io/transport/peer-question.ts';
 import { refuseMachine } from './machine-refusal.ts';
+import { networkIdentity, requireBridge } from './operator-network.ts';
 import { PeerStates } from './peer-states.ts';
 import { sharedFacts, type SharedFacts } from './shared-facts.ts';
 import { removeVm } from './vm-manager.ts';
@@ -49,9 +47,6 @@ import {
 const askTimeoutMs = 1000;
 const askAgainMs = 500;
 const executorsMax = 2;
-/** VMs with a bridge of their own have numbers below. */
-const uidNumberMin = 1000;
-const uidNumbers = 50_000;
 
 /** What all replicas share and no file says. */
 interface Origin {
@@ -100,11 +95,7 @@ async function refuseHost(
       'GAIA_VM_STOPPING',
       `VM ${name} was being ended here: "${selfCommand()} stop ${name} --here" goes on with that`,
     );
-  if (executes && !(await bridgeExists(place.bridge)))
-    throw new GaiaError(
-      'GAIA_BRIDGE_MISSING',
-      `This host has no bridge "${place.bridge}" for the guest's network: make it, or name another one in the file`,
-    );
+  if (executes) await requireBridge(place.bridge);
   refuseMachine(name, [place.name], memoryBytes, executes ? 1 : 0);
 }
 
@@ -118,16 +109,13 @@ function makeDraft(
   { mode, reason, accelerator }: Execution,
 ): VmPlan {
   const { name, image, memoryBytes, durability, guestAddress, gateway } = options;
-  const seed = createHash('sha256').update(
-    JSON.stringify([name, options.replicas.map(({ address }) => address)]),
-  );
-  const bytes = seed.digest();
-  const hex = bytes.toString('hex');
+  const addresses = options.replicas.map(({ address }) => address);
+  const { taps, uid, mac } = networkIdentity(name, addresses);
   const replicas = options.replicas.map((replica, index): ReplicaPlan => ({
     id: toReplicaId(index),
     name: replica.name,
     executes: index < executorsMax,
-    tap: `gaia${hex.slice(0, 6)}${'abc'[index] ?? ''}`,
+    tap: taps[index] ?? '',
     peerAddress: replica.address,
   }));
   const guest: GuestPlan = {
@@ -142,8 +130,7 @@ function makeDraft(
     vcpus: options.execution.vcpus,
     accelerator,
     scans: false,
-    // The same for a VM that is started afresh: its neighbours may still know it.
-    mac: `52:54:00:${hex.slice(6, 8)}:${hex.slice(8, 10)}:${hex.slice(10, 12)}`,
+    mac,
     rtcBase: '',
   };
   const shared = sharedFacts({
@@ -156,7 +143,7 @@ function makeDraft(
     clusterId: '',
     transport: 'fabric',
     qemu: qemu.file,
-    uid: vmUid(uidNumberMin + (bytes.readUInt32LE(8) % uidNumbers)),
+    uid,
     network: { bridge: place.bridge, hostAddress: gateway, guestAddress, joined: true },
     hosts: { local: place.name, shared },
   };

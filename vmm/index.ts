@@ -10,6 +10,7 @@ export { gaiaVersion, projectFolder, selfCommand } from './io/project-folder.ts'
 export { buildQemu, expectedBuildId, type BuildProgress } from './io/qemu/build.ts';
 export { installedBuilds, requireQemu, type InstalledQemu } from './io/qemu/installed.ts';
 export { configureFlags } from './io/qemu/recipe.ts';
+export type { OperatorNetwork } from './operator-network.ts';
 export { drillVm, type DrillReport, type DrillTarget } from './drill.ts';
 export { runHostedReplica } from './hosted-replica.ts';
 export type { HostOptions, ReplicaPlace } from './host-options.ts';

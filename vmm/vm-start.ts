@@ -15,6 +15,7 @@ import { processRuns, readPid } from './io/process.ts';
 import { selfCommand } from './io/project-folder.ts';
 import { vmUid } from './io/qemu/confinement.ts';
 import { requireQemu } from './io/qemu/installed.ts';
+import { networkIdentity, requireBridge, type OperatorNetwork } from './operator-network.ts';
 import { freePorts } from './io/free-ports.ts';
 import { refuseMachine } from './machine-refusal.ts';
 import { endProcesses, stopVm } from './vm-manager.ts';
@@ -31,6 +32,7 @@ import {
   vmPlanFile,
   writeVmPlan,
   type GuestPlan,
+  type ReplicaPlan,
   type TransportName,
   type VmPlan,
 } from './vm-plan.ts';
@@ -64,6 +66,8 @@ export interface StartOptions {
   /** Inputs count as agreed once they are on the disks of a majority, or in the memory of one. */
   readonly durability: 'disk' | 'memory';
   readonly transport: TransportName;
+  /** Null: a bridge of the VM's own is made. */
+  readonly network: OperatorNetwork | null;
   /** How long until PROTECTED at most. */
   readonly timeoutMs: number;
 }
@@ -88,13 +92,12 @@ export async function startVm(
   const qemu = await requireQemu();
   report('looking how guests run here');
   const execution = await chooseExecution(options.execution, qemu.file);
-  report('making the bridge');
-  const bridge = await Bridge.create();
+  const placement = await place(options.name, options.network, report);
   try {
-    writeVmPlan(await reachable(makePlan(options, execution, qemu.file, bridge)));
+    writeVmPlan(await reachable(makePlan(options, execution, qemu.file, placement)));
   } catch (error) {
     rmSync(vmPlanFile(options.name), { force: true });
-    await bridge.remove();
+    await placement.undo();
     throw error;
   }
   return launch(options, report, signal);
@@ -132,12 +135,13 @@ export async function restartVm(
   await endProcesses(plan);
   for (const replica of plan.replicas)
     rmSync(replicaFiles(name, replica.name).logFolder, { recursive: true, force: true });
-  const bridge = await Bridge.create();
+  if (plan.network.joined === true) await requireBridge(plan.network.bridge);
+  const placement = plan.network.joined === true ? undefined : await place(name, null, report);
   const afresh: VmPlan = {
     ...plan,
     clusterId: newClusterId(),
     qemu: qemu.file,
-    ...placed(bridge),
+    ...placement?.parts,
     guest: { ...plan.guest, rtcBase: secondsOf(new Date()) },
   };
   writeVmPlan(await reachable(afresh));
@@ -196,22 +200,55 @@ function refuseStart({ name, replicas, image, memoryBytes }: StartOptions): void
     );
 }
 
-/** What of a plan depends on the number that the bridge got. */
-function placed(bridge: Bridge): Pick<VmPlan, 'uid' | 'replicas' | 'network'> {
+/** Where a VM is on its machine, and on which network. */
+interface Placement {
+  readonly parts: Pick<VmPlan, 'uid' | 'replicas' | 'network'>;
+  /** The guest's, on the operator's network; elsewhere any. */
+  readonly mac?: string;
+  /** Takes away what was made for it. */
+  undo(): Promise<void>;
+}
+
+async function place(
+  name: string,
+  network: OperatorNetwork | null,
+  report: (text: string) => void,
+): Promise<Placement> {
+  if (network === null) {
+    report('making the bridge');
+    return ofItsOwn(await Bridge.create());
+  }
+  const { bridge, guestAddress, gateway } = network;
+  await requireBridge(bridge);
+  const { taps, uid, mac } = networkIdentity(name, bridge, guestAddress);
   return {
-    uid: vmUid(bridge.number),
-    replicas: replicaNames.map((replica, index) => ({
-      id: toReplicaId(index),
-      name: replica,
-      executes: index < 2,
-      tap: `${bridge.name}${'abc'[index] ?? ''}`,
-    })),
-    network: {
-      bridge: bridge.name,
-      hostAddress: bridge.hostAddress,
-      guestAddress: bridge.guestAddress,
+    parts: {
+      uid,
+      replicas: replicaPlans(taps),
+      network: { bridge, guestAddress, hostAddress: gateway, joined: true },
     },
+    mac,
+    undo: () => Promise.resolve(),
   };
+}
+
+function ofItsOwn(bridge: Bridge): Placement {
+  const { name, number, hostAddress, guestAddress } = bridge;
+  return {
+    parts: {
+      uid: vmUid(number),
+      replicas: replicaPlans(['a', 'b', 'c'].map((letter) => `${name}${letter}`)),
+      network: { bridge: name, hostAddress, guestAddress },
+    },
+    undo: () => bridge.remove(),
+  };
+}
+
+function replicaPlans(taps: readonly string[]): ReplicaPlan[] {
+  return replicaNames.map((name, index) => ({
+    ...{ id: toReplicaId(index), name, executes: index < 2 },
+    tap: taps[index] ?? '',
+  }));
 }
 
 /** The plan, with a port of the loopback for each replica where they meet over a fabric. */
@@ -228,7 +265,7 @@ function makePlan(
   { name, image, memoryBytes, durability, transport, execution: { vcpus }, scans }: StartOptions,
   { mode, reason, accelerator }: Execution,
   qemu: string,
-  bridge: Bridge,
+  { parts, mac }: Placement,
 ): VmPlan {
   const [a = 0, b = 0, c = 0] = randomBytes(3);
   const hex = [a, b, c].map((byte) => byte.toString(16).padStart(2, '0')).join(':');
@@ -244,7 +281,7 @@ function makePlan(
     vcpus,
     accelerator,
     scans,
-    mac: `52:54:00:${hex}`,
+    mac: mac ?? `52:54:00:${hex}`,
     rtcBase: secondsOf(new Date()),
   };
   return {
@@ -257,7 +294,7 @@ function makePlan(
     durability,
     qemu,
     guest,
-    ...placed(bridge),
+    ...parts,
   };
 }
 

@@ -6,6 +6,7 @@ import { findGuest } from '../guest.ts';
 import { interruptible, InterruptedError } from '../interruption.ts';
 import { parseMemory } from '../size.ts';
 import { readVmConfig } from '../start-config.ts';
+import { guestAddress, guestGateway, isIpv4 } from '../guest-network.ts';
 import { UsageError } from '../usage-error.ts';
 
 interface AgentArguments {
@@ -84,10 +85,6 @@ async function hostOptions(
     );
   if (config.transport === 'shm')
     throw new UsageError(`${file} says "transport: shm", and replicas on separate hosts share no memory`);
-  if (address === undefined)
-    throw new UsageError(`${file} lacks "address", the guest's own on the network of the bridges`);
-  if (!isIpv4(address.split('/')[0] ?? '') || Number(address.split('/')[1]) > 32)
-    throw new UsageError(`${file} gives the guest the address ${address}, which is none`);
   const places = replicas.map((replica) => placeOf(replica, bridge, file));
   const guest = await findGuest(config, say);
   const memoryBytes =
@@ -99,9 +96,10 @@ async function hostOptions(
       `Image ${guest.name} needs ${guest.memoryBytesMin / 2 ** 20} MiB of memory, and ${file} gives ${memoryBytes / 2 ** 20} MiB`,
     );
   return {
-    ...{ name, image: guest, memoryBytes, durability, gateway },
+    ...{ name, image: guest, memoryBytes, durability },
     execution: { mode: config.mode, accelerator: config.accel ?? 'auto', vcpus: config.vcpus ?? 1 },
-    guestAddress: address,
+    guestAddress: guestAddress(address, file),
+    gateway: guestGateway(gateway, file),
     replicas: places,
   };
 }
@@ -122,9 +120,4 @@ function placeOf(replica: ReplicaConfig, bridge: string | undefined, file: strin
     bridge: itsBridge,
     stateFolder: replica.stateDir ?? null,
   };
-}
-
-function isIpv4(text: string): boolean {
-  const parts = text.split('.');
-  return parts.length === 4 && parts.every((part) => /^\d{1,3}$/.test(part) && Number(part) <= 255);
 }

@@ -2,6 +2,7 @@
 import type { CommandModule } from 'yargs';
 import { restartVm, selfCommand, startVm, vmHasEnded, type VmStatus } from '../../vmm/index.ts';
 import { findGuest } from '../guest.ts';
+import { operatorNetwork } from '../guest-network.ts';
 import { interruptible } from '../interruption.ts';
 import { printDocument, withOutputOption, type OutputFormat } from '../output.ts';
 import { withProgress } from '../progress.ts';
@@ -11,6 +12,7 @@ import { renderStatus, statusDocument } from '../status-view.ts';
 
 interface StartArguments {
   readonly vm: string | undefined;
+  readonly config?: string;
   readonly name: string | undefined;
   readonly image: string | undefined;
   readonly kernel: string | undefined;
@@ -25,6 +27,9 @@ interface StartArguments {
   readonly durability: 'disk' | 'memory';
   readonly 'discard-log': boolean;
   readonly transport: 'shm' | 'fabric';
+  readonly bridge: string | undefined;
+  readonly address: string | undefined;
+  readonly gateway: string | undefined;
   readonly timeout: number;
   readonly output: OutputFormat;
 }
@@ -78,10 +83,18 @@ export const startCommand: CommandModule<object, StartArguments> = {
         default: 'shm' as const,
         describe: 'How replicas reach each other: shared memory, or puts by libfabric over TCP',
       })
+      .option('bridge', {
+        type: 'string',
+        implies: 'address',
+        describe: "A bridge of yours for the guest's network, which stays; one is made unless given",
+      })
+      .option('address', { type: 'string', implies: 'bridge', describe: "The guest's there: 192.0.2.10/24" })
+      .option('gateway', { type: 'string', implies: 'bridge', describe: "The guest's way out of there" })
       .option('timeout', { type: 'number', default: 120, describe: 'Seconds until PROTECTED at most' })
       .example('$0 start --replicas 3', 'the demo: memcached that outlives its host')
       .example('$0 start --name db1 --image redis --memory 512M', 'another guest beside it')
       .example('$0 start --mode vsmr --vcpus 2', 'guests that run freely, with two processors')
+      .example('$0 start --bridge br0 --address 192.0.2.10/24', 'on your own network')
       .example('$0 start --config db1.yaml', 'the same from a file; flags count more')
       .example('$0 start web1 --discard-log', 'afresh, after all of it has ended')
       .example('$0 start --kernel vmlinuz --initrd initrd.img', 'a guest of your own'),
@@ -101,11 +114,14 @@ async function start(
   signal: AbortSignal,
 ): Promise<VmStatus> {
   const timeoutMs = given.timeout * 1000;
-  const asItWas = [given.image, given.kernel, given.memory].every((option) => option === undefined);
+  const asItWas = [given.image, given.kernel, given.memory, given.bridge].every(
+    (option) => option === undefined,
+  );
   if (given.vm !== undefined && asItWas && vmHasEnded(name)) {
     report("nothing of it runs: it boots afresh, and what was in its guest's memory is lost");
     return restartVm(name, given['discard-log'], timeoutMs, report, signal);
   }
+  const network = operatorNetwork(given, given.config ?? 'The command line');
   const wanted = given.memory === undefined ? undefined : parseMemory(given.memory);
   const image = await findGuest(given, report);
   const memoryBytes = wanted ?? Math.max(memoryBytesDefault, image.memoryBytesMin);
@@ -113,7 +129,7 @@ async function start(
   const execution = { mode, accelerator, vcpus };
   const scans = given['scan-memory'];
   return startVm(
-    { name, image, replicas, memoryBytes, execution, scans, durability, transport, timeoutMs },
+    { name, image, replicas, memoryBytes, execution, scans, durability, transport, network, timeoutMs },
     report,
     signal,
   );
