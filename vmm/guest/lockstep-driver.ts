@@ -45,6 +45,8 @@ export class LockstepDriver implements GuestDriver {
   /** What these said last may still be read, but nothing can be expected of them. */
   readonly #gone = new Set<ReplicaId>();
   readonly #stateWanted = new Map<ReplicaId, number>();
+  /** Whose guests were found unequal to this one: a bug, or bad memory. They serve nobody any more. */
+  readonly #diverged = new Set<ReplicaId>();
   readonly #word = new Uint8Array(8);
   #receiver: StateReceiver | undefined;
   #sender: StateSender | undefined;
@@ -71,7 +73,8 @@ export class LockstepDriver implements GuestDriver {
     const { port } = executor;
     this.#around = around;
     this.executor = executor;
-    this.#verifier = new Verifier(port, (text) => {
+    this.#verifier = new Verifier(port, (partner, text) => {
+      this.#diverged.add(partner);
       around.event('divergence', text);
     });
     this.#fingerprints = new FingerprintCheck(port);
@@ -361,6 +364,7 @@ export class LockstepDriver implements GuestDriver {
     this.#waitsForPace = false;
     if (!falcon.mayServe) {
       this.#sender = undefined;
+      this.#diverged.clear();
       if (executor.serving) {
         executor.endServing();
         this.#around.event('serving-ended', `Term ${falcon.term} is led by another replica`, {
@@ -479,19 +483,19 @@ export class LockstepDriver implements GuestDriver {
       const stalls =
         (lags && nowUs - progress.sinceUs > backupStallUs) ||
         (this.#verifier.busy && nowUs - this.#comparison.sinceUs > backupStallUs);
+      const diverged = this.#diverged.has(replica);
       // Whoever asks for state has no guest that executes.
-      if (progress !== undefined && !stalls && !this.#stateWanted.has(replica)) continue;
+      if (progress !== undefined && !stalls && !diverged && !this.#stateWanted.has(replica)) continue;
       const result = falcon.proposeExecutingSet(
         falcon.executingSet.filter((member) => member.replica !== replica),
       );
       if (typeof result === 'number') {
         this.#around.event(
           'degraded',
-          `${this.#around.name(replica)} no longer executes: it has ended or stands still`,
-          {
-            index: result,
-          },
+          `${this.#around.name(replica)} no longer executes: ${diverged ? "its guest differs from this one, and gets this one's state" : 'it has ended or stands still'}`,
+          { index: result },
         );
+        this.#diverged.delete(replica);
         this.#abandonChecks();
       }
       return;

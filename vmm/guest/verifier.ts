@@ -5,7 +5,7 @@
  * hashed; a difference is counted page by page and reported, never passed over.
  */
 import { readUint64, writeUint64 } from '../core/falcon/record.ts';
-import type { LogIndex } from '../core/ids.ts';
+import type { LogIndex, ReplicaId } from '../core/ids.ts';
 import type { GuestPort } from '../io/qemu/port.ts';
 import { MailKind } from '../io/mail.ts';
 import { PageHasher } from '../io/page-hasher.ts';
@@ -40,7 +40,7 @@ interface Awaited {
 
 export class Verifier {
   readonly #port: GuestPort;
-  readonly #onDivergence: (text: string) => void;
+  readonly #onDivergence: (partner: ReplicaId, text: string) => void;
   readonly #tree: MerkleTree;
   /** Invariant: every page changed here since the last comparison found equal is set. */
   readonly #unreconciled: Uint32Array;
@@ -55,7 +55,7 @@ export class Verifier {
   #divergentPages = 0;
   #mismatches = 0;
 
-  constructor(port: GuestPort, onDivergence: (text: string) => void) {
+  constructor(port: GuestPort, onDivergence: (partner: ReplicaId, text: string) => void) {
     this.#port = port;
     this.#onDivergence = onDivergence;
     this.#tree = new MerkleTree(new PageHasher(port.blocks));
@@ -213,6 +213,7 @@ export class Verifier {
     this.#divergentPages += divergent.length;
     const first = divergent.slice(0, 8).map((page) => `0x${page.toString(16)}`);
     this.#onDivergence(
+      awaited.partner.id,
       `After record ${index} ${divergent.length} of ${awaited.pages} pages differ: ${first.join(' ')}`,
     );
     this.#awaited.delete(index);
