@@ -198,6 +198,8 @@ export class ReplicaEngine {
 
   /** Who may have served before this replica: a leader that executes nothing hands its term on, and never did. */
   #noteFormerLeader(): void {
+    // It takes over from nobody when it serves again after a term that executed nothing.
+    if (this.#driver?.executor.serving === true) this.#formerLeader = undefined;
     const { leader, executingSetCommitted, state } = this.consensus.falcon;
     if (leader === undefined || leader === this.#self) return;
     if (!executingSetCommitted.some(({ replica }) => replica === leader)) return;

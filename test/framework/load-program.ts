@@ -41,6 +41,11 @@ export async function runLoad(clients: readonly LoadClient[]): Promise<never> {
   }, 10);
   const stdinEnds = new Promise<void>((resolve) => process.stdin.once('end', resolve));
   process.stdin.resume();
+  // Whoever waits for these clients to do something would wait for ever, and should see why.
+  void runs.then(() => {
+    for (const fault of clients.flatMap(({ errors, wrongValues }) => [...errors, ...wrongValues]))
+      console.error(fault);
+  });
   await stdinEnds;
   for (const client of clients) client.stop();
   await runs;

@@ -41,6 +41,7 @@ class MemcachedClient extends StreamClient {
 const [host = '', port = '', connections = ''] = process.argv.slice(2);
 await runLoad(
   Array.from({ length: Number(connections) }, (_, number) => {
-    return new MemcachedClient(host, Number(port), `c${number}`);
+    // Another process may have left values in the same guest.
+    return new MemcachedClient(host, Number(port), `p${process.pid}c${number}`);
   }),
 );
