@@ -2,7 +2,7 @@
  * Each single failure, by a real signal to real processes, under verifying clients: who serves after it, what
  * `status` and `events` say, and that the VM is PROTECTED again without a command.
  */
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { VmStatus } from '../../vmm/index.ts';
 import { LoadProcess } from '../framework/load-process.ts';
 import type { LoadReport } from '../framework/load-program.ts';
@@ -16,15 +16,15 @@ describe.skipIf(whyImpossible !== undefined)(`one failure (${whyImpossible ?? 'r
   let namespace: NetworkNamespace;
   let vm: TestVm;
 
-  beforeEach(async () => {
+  const prepare = async () => {
     namespace = await NetworkNamespace.create();
     vm = await TestVm.prepare('failing', namespace);
-  });
+  };
 
-  afterEach(async () => {
+  const remove = async () => {
     await vm.remove();
     await namespace.remove();
-  });
+  };
 
   async function load(status: VmStatus): Promise<LoadProcess<LoadReport>> {
     return LoadProcess.start<LoadReport>(namespace, 'memcached-load.js', [
@@ -43,101 +43,126 @@ describe.skipIf(whyImpossible !== undefined)(`one failure (${whyImpossible ?? 'r
     expect(report.operations).toBeGreaterThan(0);
   }
 
-  /** Signals a part of a replica under load, and returns once the VM is PROTECTED with a new process in its place. */
-  async function survive(name: string, part: Part): Promise<VmStatus> {
-    const before = await vm.status();
-    const clients = await load(before);
-    const began = performance.now();
-    signalReplica(replicaOf(before, name), 'SIGKILL', part);
-    const after = await vm.until((status) => hasReturned(before, status, name, part));
-    const tookMs = performance.now() - began;
-    // What serves now does so for a while.
-    await vm.until(
-      (status) =>
-        (leaderOf(status).status?.framesDelivered ?? 0) >
-        (leaderOf(after).status?.framesDelivered ?? 0) + 500,
-    );
-    judge(`${part} of ${name}, PROTECTED again after ${tookMs.toFixed(0)} ms`, await clients.stop());
-    return after;
-  }
+  describe('after another, of the same VM', () => {
+    beforeAll(async () => {
+      await prepare();
+      await vm.start();
+    });
 
-  const names = async (replica: string) => (await vm.events(replica)).map((event) => event.name);
+    afterAll(remove);
 
-  it.each<Part>(['host', 'agent', 'qemu'])(
-    'SIGKILL to the %s of the leader: the backup serves, nobody notices, PROTECTED by itself',
-    async (part) => {
-      const before = await vm.start();
-      expect(before.leader).toBe('alpha');
-      const after = await survive('alpha', part);
-      expect(after.leader).toBe('beta');
-      expect(after.term).toBeGreaterThan(before.term);
-      expect(await names('beta')).toEqual(expect.arrayContaining(['serving', 'state-sent', 'protected']));
-      expect(after.lastFailover).toMatchObject({ from: 'alpha', to: 'beta' });
-      if (part === 'qemu') expect(await names('alpha')).toEqual(expect.arrayContaining(['qemu-ended']));
-      else expect(await names('beta')).toEqual(expect.arrayContaining(['peer-gone', 'restart']));
-    },
-  );
-
-  it.each<Part>(['host', 'agent', 'qemu'])(
-    'SIGKILL to the %s of the major backup: the leader serves on, nobody notices, PROTECTED by itself',
-    async (part) => {
-      const before = await vm.start();
-      const after = await survive('beta', part);
-      expect([after.leader, after.term]).toEqual(['alpha', before.term]);
-      expect(await names('alpha')).toEqual(expect.arrayContaining(['degraded', 'state-sent', 'protected']));
-    },
-  );
-
-  it('SIGKILL to the standby: leader and backup go on, nobody notices, PROTECTED by itself', async () => {
-    const before = await vm.start();
-    const after = await survive('gamma', 'host');
-    expect([after.leader, after.term]).toEqual(['alpha', before.term]);
-    expect(await names('alpha')).toEqual(expect.arrayContaining(['peer-gone', 'restart']));
-  });
-
-  it('three leaders are killed in a row, each by name, with protection between', async () => {
-    let status = await vm.start();
-    const clients = await load(status);
-    for (let kill = 1; kill <= 3; kill++) {
-      const before = status;
-      const { name } = leaderOf(before);
-      const began = performance.now();
-      signalReplica(leaderOf(before), 'SIGKILL');
-      status = await vm.until((now) => hasReturned(before, now, name, 'host'));
-      console.log(
-        `kill ${kill} of ${name}: PROTECTED again after ${(performance.now() - began).toFixed(0)} ms`,
-      );
-      expect(status.leader).not.toBe(name);
+    /** What a replica has told since this was called. */
+    function listen(): (replica: string) => Promise<string[]> {
+      const since = new Date().toISOString();
+      return async (replica) =>
+        (await vm.events(replica)).filter(({ time }) => time >= since).map(({ name }) => name);
     }
-    judge('three kills', await clients.stop());
-    expect(leaderOf(status).status?.mismatches).toBe(0);
-  });
 
-  it('a majority that freezes stops the service, and its return brings it back', async () => {
-    const before = await vm.start();
-    const clients = await load(before);
-    for (const name of ['beta', 'gamma']) signalReplica(replicaOf(before, name), 'SIGSTOP');
-    const without = await vm.until((status) => status.protection === 'NO-QUORUM');
-    expect(without.reason).toMatch(/1 of 3/);
-    for (const name of ['beta', 'gamma']) signalReplica(replicaOf(before, name), 'SIGCONT');
-    const after = await vm.until((status) => status.protection === 'PROTECTED');
-    expect(leaderOf(after).status?.mismatches).toBe(0);
-    judge('majority frozen', await clients.stop());
-  });
+    /** Signals a part of a replica under load, and returns once the VM is PROTECTED with a new process in its place. */
+    async function survive(before: VmStatus, name: string, part: Part): Promise<VmStatus> {
+      const clients = await load(before);
+      const began = performance.now();
+      signalReplica(replicaOf(before, name), 'SIGKILL', part);
+      const after = await vm.until((status) => hasReturned(before, status, name, part));
+      const tookMs = performance.now() - began;
+      // What serves now does so for a while.
+      const served = leaderOf(after).status?.framesDelivered ?? 0;
+      await vm.until(
+        (status) => status.leader !== null && (leaderOf(status).status?.framesDelivered ?? 0) > served + 500,
+      );
+      judge(`${part} of ${name}, PROTECTED again after ${tookMs.toFixed(0)} ms`, await clients.stop());
+      return after;
+    }
 
-  it('a standby with a full disk cannot come back, says why, and does once there is room', async () => {
-    const disk = await vm.smallStateDisk('gamma');
-    // What must be kept then is the vote; the log's own full disk is in durable-log.test.ts.
-    const before = await vm.start('--durability', 'memory');
-    await disk.fill();
-    signalReplica(replicaOf(before, 'gamma'), 'SIGKILL');
-    const without = await vm.until(
-      (status) => status.protection === 'DEGRADED' && /gamma again \(attempt [2-9]/.test(status.doing ?? ''),
+    const unhurt = () => vm.until(({ protection }) => protection === 'PROTECTED');
+
+    it.each<Part>(['host', 'agent', 'qemu'])(
+      'SIGKILL to the %s of the leader: the backup serves, nobody notices, PROTECTED by itself',
+      async (part) => {
+        const before = await unhurt();
+        const told = listen();
+        const [leader, backup] = before.leader === 'alpha' ? ['alpha', 'beta'] : ['beta', 'alpha'];
+        const after = await survive(before, leader, part);
+        expect(after.leader).toBe(backup);
+        expect(after.term).toBeGreaterThan(before.term);
+        expect(await told(backup)).toEqual(expect.arrayContaining(['serving', 'state-sent', 'protected']));
+        expect(after.lastFailover).toMatchObject({ from: leader, to: backup });
+        if (part === 'qemu') expect(await told(leader)).toContain('qemu-ended');
+        else expect(await told(backup)).toEqual(expect.arrayContaining(['peer-gone', 'restart']));
+      },
     );
-    expect(without.leader).toBe('alpha');
-    expect(without.command).toMatch(/logs failing --replica gamma/);
-    expect(await vm.log('gamma')).toMatch(/No space is left for .*gamma/);
-    await disk.free();
-    await vm.until((status) => hasReturned(before, status, 'gamma', 'host'));
+
+    it.each<Part>(['host', 'agent', 'qemu'])(
+      'SIGKILL to the %s of the major backup: the leader serves on, nobody notices, PROTECTED by itself',
+      async (part) => {
+        const before = await unhurt();
+        const told = listen();
+        const [leader, backup] = before.leader === 'alpha' ? ['alpha', 'beta'] : ['beta', 'alpha'];
+        const after = await survive(before, backup, part);
+        expect([after.leader, after.term]).toEqual([leader, before.term]);
+        expect(await told(leader)).toEqual(expect.arrayContaining(['degraded', 'state-sent', 'protected']));
+      },
+    );
+
+    it('SIGKILL to the standby: leader and backup go on, nobody notices, PROTECTED by itself', async () => {
+      const before = await unhurt();
+      const told = listen();
+      const after = await survive(before, 'gamma', 'host');
+      expect([after.leader, after.term]).toEqual([before.leader, before.term]);
+      expect(await told(before.leader ?? '')).toEqual(expect.arrayContaining(['peer-gone', 'restart']));
+    });
+  });
+
+  describe('of a new VM', () => {
+    beforeEach(prepare);
+
+    afterEach(remove);
+
+    it('three leaders are killed in a row, each by name, with protection between', async () => {
+      let status = await vm.start();
+      const clients = await load(status);
+      for (let kill = 1; kill <= 3; kill++) {
+        const before = status;
+        const { name } = leaderOf(before);
+        const began = performance.now();
+        signalReplica(leaderOf(before), 'SIGKILL');
+        status = await vm.until((now) => hasReturned(before, now, name, 'host'));
+        console.log(
+          `kill ${kill} of ${name}: PROTECTED again after ${(performance.now() - began).toFixed(0)} ms`,
+        );
+        expect(status.leader).not.toBe(name);
+      }
+      judge('three kills', await clients.stop());
+      expect(leaderOf(status).status?.mismatches).toBe(0);
+    });
+
+    it('a majority that freezes stops the service, and its return brings it back', async () => {
+      const before = await vm.start();
+      const clients = await load(before);
+      for (const name of ['beta', 'gamma']) signalReplica(replicaOf(before, name), 'SIGSTOP');
+      const without = await vm.until((status) => status.protection === 'NO-QUORUM');
+      expect(without.reason).toMatch(/1 of 3/);
+      for (const name of ['beta', 'gamma']) signalReplica(replicaOf(before, name), 'SIGCONT');
+      const after = await vm.until((status) => status.protection === 'PROTECTED');
+      expect(leaderOf(after).status?.mismatches).toBe(0);
+      judge('majority frozen', await clients.stop());
+    });
+
+    it('a standby with a full disk cannot come back, says why, and does once there is room', async () => {
+      const disk = await vm.smallStateDisk('gamma');
+      // What must be kept then is the vote; the log's own full disk is in durable-log.test.ts.
+      const before = await vm.start('--durability', 'memory');
+      await disk.fill();
+      signalReplica(replicaOf(before, 'gamma'), 'SIGKILL');
+      const without = await vm.until(
+        (status) =>
+          status.protection === 'DEGRADED' && /gamma again \(attempt [2-9]/.test(status.doing ?? ''),
+      );
+      expect(without.leader).toBe('alpha');
+      expect(without.command).toMatch(/logs failing --replica gamma/);
+      expect(await vm.log('gamma')).toMatch(/No space is left for .*gamma/);
+      await disk.free();
+      await vm.until((status) => hasReturned(before, status, 'gamma', 'host'));
+    });
   });
 });
