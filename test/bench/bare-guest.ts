@@ -4,7 +4,7 @@
  */
 import { join } from 'node:path';
 import type { Image } from '../../images/index.ts';
-import { machineArguments } from '../../vmm/io/qemu/profile.ts';
+import { machineArguments, type MachineProfile } from '../../vmm/io/qemu/profile.ts';
 import type { NetworkNamespace } from '../framework/network-namespace.ts';
 import { QemuProcess } from '../framework/qemu-process.ts';
 
@@ -13,7 +13,24 @@ export const bareGuestTap = 'tap0';
 /** The host's side of the link. */
 export const bareHostAddress = '10.0.0.1/24';
 const memoryBytesLeast = 256 << 20;
-const readyTimeoutMs = 120_000;
+export const readyTimeoutMs = 120_000;
+
+/** One vCPU under TCG, with what the image needs, on the tap of the bench. */
+export function bareMachine(image: Image, serialFile: string): MachineProfile {
+  return {
+    machine: 'pc',
+    lockstep: false,
+    memoryBytes: Math.max(image.memoryBytesMin, memoryBytesLeast),
+    vcpus: 1,
+    kernel: image.kernel,
+    initrd: image.initrd,
+    appendExtra: [...image.kernelArguments, `gaia.ip=${bareGuestAddress}/24`, 'gaia.gw=10.0.0.1'],
+    mac: '52:54:00:00:00:02',
+    tapName: bareGuestTap,
+    rtcBase: '2026-01-01T00:00:00',
+    serialFile,
+  };
+}
 
 export class BareGuest {
   /** From the start of QEMU until its console showed the image's ready marker, seconds. */
@@ -34,19 +51,7 @@ export class BareGuest {
     binary?: string,
   ): Promise<BareGuest> {
     const serialFile = join(folder, 'serial.log');
-    const args = machineArguments({
-      machine: 'pc',
-      lockstep: false,
-      memoryBytes: Math.max(image.memoryBytesMin, memoryBytesLeast),
-      vcpus: 1,
-      kernel: image.kernel,
-      initrd: image.initrd,
-      appendExtra: [...image.kernelArguments, `gaia.ip=${bareGuestAddress}/24`, 'gaia.gw=10.0.0.1'],
-      mac: '52:54:00:00:00:02',
-      tapName: bareGuestTap,
-      rtcBase: '2026-01-01T00:00:00',
-      serialFile,
-    });
+    const args = machineArguments(bareMachine(image, serialFile));
     signal.throwIfAborted();
     const began = performance.now();
     const qemu = new QemuProcess({

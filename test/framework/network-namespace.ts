@@ -58,6 +58,18 @@ export class NetworkNamespace {
     return NamespaceConnection.open(this, host, port);
   }
 
+  /** Ends at once whatever still runs inside, such as a client that nobody answers any more. */
+  async endAll(): Promise<void> {
+    const { stdout } = await execa('ip', ['netns', 'pids', this.name]);
+    for (const pid of stdout.split('\n').filter((line) => line !== '')) {
+      try {
+        process.kill(Number(pid), 'SIGKILL');
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error; // It has just ended by itself.
+      }
+    }
+  }
+
   async remove(): Promise<void> {
     process.off('exit', this.#removeAtExit);
     await execa('ip', ['netns', 'delete', this.name]);

@@ -1,5 +1,6 @@
 /** gaia-vm, started by its real command line on three replicas. */
 import type { Image } from '../../../images/index.ts';
+import type { VmStatus } from '../../../vmm/index.ts';
 import { NetworkNamespace } from '../../framework/network-namespace.ts';
 import { leaderOf, signalReplica, TestVm } from '../../framework/test-vm.ts';
 import type { RunningSystem, System, SystemFigures } from './system.ts';
@@ -34,7 +35,7 @@ export function gaiaVm(name: string, words: readonly string[]): GaiaVm {
         const status = await vm.start('--replicas', '3', '--image', image.name, ...words);
         return {
           targets: [{ namespace, host: status.address, port: status.port ?? 0 }],
-          figures: () => figuresOf(vm),
+          figures: async () => figuresOf(await vm.status()),
           killLeader: async () => signalReplica(leaderOf(await vm.status()), 'SIGKILL'),
           untilProtected: async () => {
             await vm.until((now) => now.protection === 'PROTECTED');
@@ -49,8 +50,9 @@ export function gaiaVm(name: string, words: readonly string[]): GaiaVm {
   };
 }
 
-async function figuresOf(vm: TestVm): Promise<SystemFigures> {
-  const { status } = leaderOf(await vm.status());
+/** What the leader tells of its rounds. */
+export function figuresOf(vm: VmStatus): SystemFigures {
+  const { status } = leaderOf(vm);
   if (status === undefined) return {};
   const { exchange } = status;
   if (exchange === null) {

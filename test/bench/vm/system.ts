@@ -1,4 +1,4 @@
-/** What can be put under load: a bare VM, a pair of them, gaia-vm. */
+/** What can be put under load: a bare VM, a pair of them, gaia-vm, its peers. */
 import type { Image } from '../../../images/index.ts';
 import type { Target } from './load.ts';
 
@@ -7,6 +7,8 @@ export interface RunningSystem {
   readonly targets: readonly Target[];
   /** What the system tells of itself after a run. */
   figures(): Promise<SystemFigures>;
+  /** Rejects when the system stands still for good, so that nobody waits for its answers. */
+  readonly failure?: Promise<never>;
   stop(): Promise<void>;
 }
 

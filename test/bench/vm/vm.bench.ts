@@ -1,6 +1,7 @@
 /**
  * What protection costs a service, and what its clients see of a failure: the same load on a bare VM, on a pair of
- * bare VMs and on gaia-vm. The systems take turns within each run.
+ * bare VMs, on QEMU's COLO and on gaia-vm, on one machine and on hosts with a network between them. The systems take
+ * turns within each run.
  */
 import { randomInt } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -14,10 +15,12 @@ import { headlineOf, Measurements } from '../measurements.ts';
 import type { Plot } from '../plot.ts';
 import { redisBenchmarkVersion } from '../redis-benchmark.ts';
 import { bareVms } from './bare.ts';
+import { qemuColo, stockQemuVersion } from './colo.ts';
+import { gaiaVmOnHosts } from './hosted.ts';
 import type { Figures } from './load-output.ts';
 import { loads, type Load, type Target } from './load.ts';
 import { gaiaVm, saved } from './protected.ts';
-import type { System } from './system.ts';
+import type { RunningSystem, System } from './system.ts';
 
 const pair = bareVms('pair of bare VMs', 2);
 /** What is agreed on is in the memory of two hosts; bare VMs keep nothing of their inputs. */
@@ -26,17 +29,26 @@ const lockstep = gaiaVm('gaia-vm lockstep', ['--mode', 'lockstep', ...inMemory])
 const onDisk = gaiaVm('gaia-vm lockstep, log on disk', ['--mode', 'lockstep']);
 const vsmr = gaiaVm('gaia-vm vsmr', ['--mode', 'vsmr', ...inMemory]);
 const checkpoint = gaiaVm('gaia-vm checkpoint', ['--mode', 'checkpoint', ...inMemory]);
-const systems: readonly System[] = [bareVms('bare VM', 1), pair, lockstep, onDisk, vsmr, checkpoint];
+const inMemoryOfHosts = 'durability: memory';
+const hostedVsmr = gaiaVmOnHosts('gaia-vm vsmr, 1 Gb/s', ['mode: vsmr', inMemoryOfHosts]);
+const hostedCheckpoint = gaiaVmOnHosts('gaia-vm checkpoint, 1 Gb/s', ['mode: checkpoint', inMemoryOfHosts]);
+const quickSystems: readonly System[] = [bareVms('bare VM', 1), pair, lockstep, onDisk, vsmr, checkpoint];
+const systems: readonly System[] = [...quickSystems, qemuColo, hostedVsmr, hostedCheckpoint];
 
 interface Sizes {
   readonly runs: number;
   readonly seconds: number;
   readonly kills: number;
   readonly images: readonly string[];
+  readonly systems: readonly System[];
 }
 
-const fullSizes: Sizes = { runs: 3, seconds: 8, kills: 20, images: loads.map(({ image }) => image) };
-const quickSizes: Sizes = { runs: 1, seconds: 4, kills: 2, images: ['redis', 'memcached'] };
+const fullSizes: Sizes = { runs: 3, seconds: 8, kills: 20, images: loads.map(({ image }) => image), systems };
+const quickSizes: Sizes = {
+  ...{ runs: 1, seconds: 4, kills: 2 },
+  images: ['redis', 'memcached'],
+  systems: quickSystems,
+};
 
 const row = {
   rate: (load: string, system: string) => `${load}, ${system}`,
@@ -64,7 +76,7 @@ class VmRun {
       progress(`image ${load.image}`);
       const image = await buildImage(load.image, { signal });
       for (let run = 1; run <= this.#sizes.runs; run++) {
-        for (const system of systems) {
+        for (const system of this.#sizes.systems) {
           if (system.whyImpossible() !== undefined) continue;
           progress(`${load.image}, run ${run} of ${this.#sizes.runs}: ${system.name}`);
           await this.#underLoad(load, system, image);
@@ -81,10 +93,14 @@ class VmRun {
     await measurements.attempt(name, load.unit, signal, async () => {
       const running = await system.start(image, this.#folder, signal);
       try {
-        const figures = await loaded(load, running.targets, this.#sizes.seconds);
+        const measured = async () => {
+          const figures = await loaded(load, running.targets, this.#sizes.seconds);
+          return { figures, told: await running.figures() };
+        };
+        const { figures, told } = await Promise.race([measured(), ...failureOf(running)]);
         measurements.add(row.p50(load.image, system.name), 'ms', meanOf(figures, 'p50Ms'));
         measurements.add(row.p99(load.image, system.name), 'ms', meanOf(figures, 'p99Ms'));
-        for (const [own, { unit, value }] of Object.entries(await running.figures()))
+        for (const [own, { unit, value }] of Object.entries(told))
           measurements.add(row.own(load.image, system.name, own), unit, value);
         return meanOf(figures, 'rate');
       } finally {
@@ -125,6 +141,10 @@ class VmRun {
       entries[`${image}_lockstep_vs_pair_ratio`] = measurements.ratio(rate(lockstep), rate(pair));
       entries[`${image}_lockstep_on_disk_vs_pair_ratio`] = measurements.ratio(rate(onDisk), rate(pair));
       entries[`${image}_vsmr_vs_pair_ratio`] = measurements.ratio(rate(vsmr), rate(pair));
+      entries[`${image}_vsmr_vs_colo_ratio`] = measurements.ratio(rate(vsmr), rate(qemuColo));
+      entries[`${image}_lockstep_vs_colo_ratio`] = measurements.ratio(rate(lockstep), rate(qemuColo));
+      const [hosted, copied] = [rate(hostedVsmr), rate(hostedCheckpoint)];
+      entries[`${image}_vsmr_vs_checkpoint_1gbit_ratio`] = measurements.ratio(hosted, copied);
       entries[`${image}_vsmr_vs_checkpoint_shm_ratio`] = measurements.ratio(rate(vsmr), rate(checkpoint));
       entries[`${image}_saved_percent`] = measurements.medianOf(row.own(image, vsmr.name, saved));
       const gaps = rows.find(({ name }) => name === row.gap(image));
@@ -148,6 +168,10 @@ class VmRun {
       return bars.length === 0 ? [] : [{ kind: 'bars', title: `${image}, more is better`, unit, bars }];
     });
   }
+}
+
+function failureOf({ failure }: RunningSystem): Promise<never>[] {
+  return failure === undefined ? [] : [failure];
 }
 
 /** The same load on every target at the same time. */
@@ -190,10 +214,14 @@ export const vm: Bench = {
           seconds: sizes.seconds,
           kills: sizes.kills,
           ...Object.fromEntries(loads.map(({ image, describe }) => [image, describe])),
-          ...Object.fromEntries(systems.map(({ name, describe }) => [name, describe])),
-          leftOut: systems.flatMap((system) => system.whyImpossible() ?? []),
+          ...Object.fromEntries(sizes.systems.map(({ name, describe }) => [name, describe])),
+          leftOut: systems.flatMap((system) =>
+            sizes.systems.includes(system)
+              ? (system.whyImpossible() ?? [])
+              : `${system.name}: not in a quick run`,
+          ),
         },
-        versions: { redisBenchmark },
+        versions: { redisBenchmark, stockQemu: stockQemuVersion() ?? 'not installed' },
         rows: run.measurements.rows(),
         headline: run.headline(),
         plots: run.plots(),
