@@ -190,8 +190,9 @@ export class ReplicaEngine {
     worked = this.#guarded(() => this.#moveGuest(nowUs)) || worked;
     this.#noteAlone(nowUs);
     this.#noteFormerLeader();
+    this.#noteSlowDisk();
     // A leader whose guest hangs must not look alive, nor one whose disk does.
-    const hangs = this.#driver?.executor.hangs(nowUs) === true || storage.stalls(nowUs);
+    const hangs = this.#driver?.executor.hangs(nowUs) === true || storage.stalls;
     if (!hangs) falcon.leaderProgress();
     return this.consensus.carryOut() || worked;
   }
@@ -361,6 +362,12 @@ export class ReplicaEngine {
     const alone = this.#driver?.executor.serving === true && executingSetCommitted.length < 2;
     if (!alone) this.#aloneSinceUs = Infinity;
     else if (this.#aloneSinceUs === Infinity) this.#aloneSinceUs = nowUs;
+  }
+
+  #noteSlowDisk(): void {
+    const tookMs = this.consensus.storage.takeSlowMs();
+    if (tookMs === undefined) return;
+    this.#event('disk-slow', `The disk of the log took ${tookMs} ms for a write`, { tookMs });
   }
 
   // Loss ---------------------------------------------------------------------------------------------

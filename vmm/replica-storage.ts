@@ -11,6 +11,7 @@ import type { FalconReplica } from './core/falcon/replica.ts';
 import type { HardState } from './core/falcon/settings.ts';
 import type { LogIndex, ReplicaId } from './core/ids.ts';
 import { invariant } from './core/invariant.ts';
+import { DiskPace } from './disk-pace.ts';
 import { HardStateError, HardStateFile } from './io/hard-state-file.ts';
 import { DurableLog } from './io/log/durable-log.ts';
 import type { LogBaseState } from './io/log/segment-format.ts';
@@ -22,8 +23,6 @@ const segmentBytes = 16 * 2 ** 20;
 const ringBytes = 8 * 2 ** 20;
 /** Without checkpoints nothing can be restarted from older records; they only save backups a state transfer. */
 const diskBytesMax = 2 ** 30;
-/** A disk that has finished nothing for this long is no progress: whoever leads lets another one lead. */
-const diskStallUs = 1_000_000;
 
 export interface StorageSettings {
   readonly durability: 'disk' | 'memory';
@@ -53,8 +52,7 @@ export class ReplicaStorage {
   readonly #log: DurableLog | undefined;
   readonly #lostFile: string;
   #isMarkedLost: boolean;
-  /** Since when the disk has owed something without finishing anything; Infinity: it owes nothing. */
-  #owesSinceUs = Infinity;
+  readonly #pace = new DiskPace();
 
   /** Opens what is there or begins it, and makes the core from it. Throws a GaiaError that says what is wrong. */
   constructor(settings: StorageSettings, makeCore: (found: Found) => FalconReplica) {
@@ -181,8 +179,7 @@ export class ReplicaStorage {
     const { falcon } = this;
     const more = log.poll(nowUs);
     if (more) falcon.durable(log.durableIndex, log.durableEpoch);
-    if (!log.owes) this.#owesSinceUs = Infinity;
-    else if (more || this.#owesSinceUs === Infinity) this.#owesSinceUs = nowUs;
+    this.#pace.look(nowUs, more, log.owes);
     const { commitIndex, appliedIndex, durableIndex } = falcon.state;
     log.superfluousIndex = Math.min(commitIndex, appliedIndex, durableIndex);
     if (this.#isMarkedLost && !falcon.state.logLost) this.#unmarkLost();
@@ -228,8 +225,14 @@ export class ReplicaStorage {
   }
 
   /** The disk takes nothing more, or finishes nothing: a leader must not look alive then. */
-  stalls(nowUs: number): boolean {
-    return this.#log?.stuck === true || nowUs - this.#owesSinceUs > diskStallUs;
+  get stalls(): boolean {
+    return this.#log?.stuck === true || this.#pace.stalls;
+  }
+
+  /** Once each time that the disk becomes slow: how long it took for a write, ms. */
+  takeSlowMs(): number | undefined {
+    const tookUs = this.#pace.takeSlow();
+    return tookUs === undefined ? undefined : Math.round(tookUs / 1000);
   }
 
   close(): void {

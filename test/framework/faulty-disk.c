@@ -3,6 +3,8 @@
  * again.
  *
  *   GAIA_FDATASYNC_US     every fdatasync takes so many microseconds more
+ *   GAIA_SLOW_FOLDERS     a file of lines "microseconds folder", read anew each time: every fdatasync below one of those
+ *                         folders takes so many microseconds more
  *   GAIA_FDATASYNC_FAILS  the so-manieth fdatasync (from 1) fails with EIO, and only that one
  *   GAIA_PWRITE_FAILS     the same for pwrite, with ENOSPC
  *   GAIA_PWRITE_SHORT     no pwrite takes more bytes at once than this
@@ -28,21 +30,48 @@ static long setting(const char* name) {
   return text == NULL ? 0 : atol(text);
 }
 
-static int is_ours(int fd) {
+#define PATH_BYTES 4096
+
+static int is_below(const char* path, const char* folder) {
+  return strncmp(path, folder, strlen(folder)) == 0;
+}
+
+static int path_of_ours(int fd, char path[PATH_BYTES]) {
   char link[64];
-  char path[4096];
   const char* folder = getenv("GAIA_FAULTY_FOLDER");
   if (folder == NULL) return 0;
   snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-  const ssize_t bytes = readlink(link, path, sizeof path - 1);
-  return bytes > 0 && strncmp(path, folder, strlen(folder)) == 0;
+  const ssize_t bytes = readlink(link, path, PATH_BYTES - 1);
+  if (bytes <= 0) return 0;
+  path[bytes] = 0;
+  return is_below(path, folder);
+}
+
+static int is_ours(int fd) {
+  char path[PATH_BYTES];
+  return path_of_ours(fd, path);
+}
+
+static long slowness_us(const char* path) {
+  long us = setting("GAIA_FDATASYNC_US");
+  const char* list = getenv("GAIA_SLOW_FOLDERS");
+  FILE* lines = list == NULL || *list == 0 ? NULL : fopen(list, "re");
+  if (lines == NULL) return us;
+  long more;
+  char folder[PATH_BYTES];
+  while (fscanf(lines, "%ld %4095s", &more, folder) == 2)
+    if (is_below(path, folder)) us += more;
+  fclose(lines);
+  return us;
 }
 
 int fdatasync(int fd) {
   static int (*next)(int);
   if (next == NULL) next = (int (*)(int))dlsym(RTLD_NEXT, "fdatasync");
-  if (!is_ours(fd)) return next(fd);
-  if (setting("GAIA_FDATASYNC_US") > 0) usleep((useconds_t)setting("GAIA_FDATASYNC_US"));
+  char path[PATH_BYTES];
+  if (!path_of_ours(fd, path)) return next(fd);
+  const long us = slowness_us(path);
+  if (us > 0) usleep((useconds_t)us);
   if (atomic_fetch_add(&syncs, 1) + 1 == setting("GAIA_FDATASYNC_FAILS")) {
     errno = EIO;
     return -1;

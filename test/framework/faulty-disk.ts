@@ -3,6 +3,8 @@ import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 
 export interface DiskFaults {
+  /** A file that says, and may say otherwise at any time, which folders are slow: see faulty-disk.c. */
+  readonly slowFolders?: string;
   /** Every fdatasync takes so many microseconds more. */
   readonly fdatasyncUs?: number;
   /** This one, counted from 1, fails with EIO. */
@@ -29,6 +31,7 @@ export function faultyDisk(buildFolder: string, folder: string, faults: DiskFaul
       .filter((part) => part !== undefined && part !== '')
       .join(' '),
     GAIA_FAULTY_FOLDER: folder,
+    GAIA_SLOW_FOLDERS: faults.slowFolders ?? '',
     GAIA_FDATASYNC_US: String(faults.fdatasyncUs ?? 0),
     GAIA_FDATASYNC_FAILS: String(faults.fdatasyncFails ?? 0),
     GAIA_PWRITE_FAILS: String(faults.pwriteFails ?? 0),

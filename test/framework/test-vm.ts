@@ -2,12 +2,13 @@
  * A VM of a test's own, driven by the real command line inside the test's network namespace, with folders of its
  * own; QEMU and images come from the machine's cache. Guarantee: `remove` leaves no process and no file.
  */
-import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import type { AgentEvent, ReplicaStatus, VmStatus } from '../../vmm/index.ts';
 import { folders, projectFolder } from '../../vmm/index.ts';
+import { faultyDisk } from './faulty-disk.ts';
 import type { NetworkNamespace } from './network-namespace.ts';
 
 export class TestVm {
@@ -15,6 +16,7 @@ export class TestVm {
   readonly #namespace: NetworkNamespace;
   readonly #root: string;
   readonly #mounts: string[] = [];
+  #environment: NodeJS.ProcessEnv = {};
 
   private constructor(name: string, namespace: NetworkNamespace, root: string) {
     this.name = name;
@@ -88,6 +90,25 @@ export class TestVm {
     };
   }
 
+  /** Before the start: puts the replicas' state on disks that can be made slow while the VM runs. */
+  async slowDisks(): Promise<SlowDisks> {
+    const slowFolders = join(this.#root, 'slow-folders');
+    const states = join(this.#root, 'lib', this.name);
+    await writeFile(slowFolders, '');
+    const { LD_PRELOAD, ...faults } = faultyDisk(this.#root, states, { slowFolders });
+    const { GAIA_FAULTY_FOLDER, GAIA_SLOW_FOLDERS } = faults;
+    this.#environment = { LD_PRELOAD, GAIA_FAULTY_FOLDER, GAIA_SLOW_FOLDERS };
+    return {
+      set: async (fdatasyncMs) => {
+        const lines = Object.entries(fdatasyncMs).map(
+          ([name, ms]) => `${1000 * ms} ${join(states, name)}/\n`,
+        );
+        await writeFile(`${slowFolders}.new`, lines.join(''));
+        await rename(`${slowFolders}.new`, slowFolders);
+      },
+    };
+  }
+
   async remove(): Promise<void> {
     await Promise.all(this.#mounts.splice(0).map((folder) => execa('umount', ['--lazy', folder])));
     const { vms } = JSON.parse(await this.#gaiaVm('list', '-o', 'json')) as { vms: VmStatus[] };
@@ -111,7 +132,10 @@ export class TestVm {
   async command(...words: string[]): Promise<CommandResult> {
     const entry = join(projectFolder(), 'dist/cli/gaia-vm.js');
     const [command, args] = this.#namespace.inside(process.execPath, [entry, ...words]);
-    const result = await execa(command, args, { env: { GAIA_ROOT: this.#root }, reject: false });
+    const result = await execa(command, args, {
+      env: { ...this.#environment, GAIA_ROOT: this.#root },
+      reject: false,
+    });
     return { exitCode: result.exitCode ?? -1, stdout: result.stdout, stderr: result.stderr };
   }
 }
@@ -125,6 +149,11 @@ export interface CommandResult {
 interface SmallDisk {
   fill(): Promise<void>;
   free(): Promise<void>;
+}
+
+interface SlowDisks {
+  /** From now on each fdatasync of these replicas' state takes so many ms more; nobody else's does. */
+  set(fdatasyncMs: Readonly<Record<string, number>>): Promise<void>;
 }
 
 /** The replica that serves. */
