@@ -254,7 +254,7 @@ export class Agent {
         this.#guestOff(message.how);
         break;
       case 'guest lost':
-        this.#qemu?.lost();
+        this.#qemu?.lost(message.attachedNs);
         break;
       case 'stopped':
         this.#resolveClosed();

@@ -8,7 +8,7 @@ import { native } from '../native/binding.ts';
 import type { ReplicaId } from './core/ids.ts';
 import { invariant } from './core/invariant.ts';
 import type { EngineCommand, EngineReport, EngineStart } from './engine-protocol.ts';
-import { GuestPort, PortLostError } from './io/qemu/port.ts';
+import { GuestPort, PortError } from './io/qemu/port.ts';
 import { openTransport } from './io/transport/open.ts';
 import type { PeerCard, Transport } from './io/transport/transport.ts';
 import { ReadyWatch } from './ready-watch.ts';
@@ -29,6 +29,7 @@ class EngineLoop {
   readonly #invited = new Map<ReplicaId, { readonly process: string; readonly card: PeerCard }>();
   readonly #listenFd: number;
   #port: GuestPort | undefined;
+  #attachedNs = 0n;
   #readyWatch: ReadyWatch | undefined;
   #transportFds: readonly number[] = [];
   #fds = new Int32Array(0);
@@ -120,7 +121,7 @@ class EngineLoop {
     this.#port.close();
     this.#port = undefined;
     this.#watch();
-    report({ type: 'guest lost' });
+    report({ type: 'guest lost', attachedNs: this.#attachedNs });
   }
 
   /**
@@ -142,14 +143,15 @@ class EngineLoop {
     if (!this.#executes || this.#port !== undefined) return;
     const fd = native().portAccept(this.#listenFd);
     if (fd === -1) return;
+    this.#attachedNs = process.hrtime.bigint();
     try {
       this.#port = new GuestPort(fd);
       this.#engine.attachGuest(this.#port, this.#start.tapFd);
       const { readyMarker } = this.#start.plan.guest;
       if (readyMarker !== null) this.#readyWatch = new ReadyWatch(this.#port, readyMarker);
     } catch (error) {
-      if (!(error instanceof PortLostError)) throw error;
-      // It ended while it was greeted: its keeper starts another one.
+      if (!(error instanceof PortError)) throw error;
+      // It ended or went wrong while it was greeted: its keeper starts another one.
       this.#port?.close();
       this.#port = undefined;
     }

@@ -92,7 +92,8 @@ export type EngineReport =
   /** The guest has ended by itself, on all replicas alike, and stays so. */
   | { readonly type: 'guest off'; readonly how: 'powered off' | 'crashed' }
   /** The guest is gone; another QEMU may connect. */
-  | { readonly type: 'guest lost' }
+  /** `attachedNs`: when its QEMU was taken up here, by the clock that all threads share. */
+  | { readonly type: 'guest lost'; readonly attachedNs: bigint }
   | { readonly type: 'event'; readonly event: EngineEvent }
   | { readonly type: 'status'; readonly request: number; readonly status: EngineStatus }
   | { readonly type: 'stopped' };

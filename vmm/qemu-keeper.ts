@@ -38,6 +38,7 @@ export class QemuKeeper {
   readonly #backoff = new Backoff(restartTimes);
   #child: ChildProcess | undefined;
   #restart: NodeJS.Timeout | undefined;
+  #startedNs = 0n;
   #ended = false;
 
   constructor(plan: VmPlan, replica: ReplicaPlan, tapFd: number, face: QemuKeeperFace) {
@@ -60,6 +61,7 @@ export class QemuKeeper {
   start(): void {
     this.#keepSerial();
     const log = openSync(this.#files.qemuLogFile, 'a', 0o600);
+    this.#startedNs = process.hrtime.bigint();
     const child = spawn(...this.#command(), { stdio: ['ignore', log, log, this.#tapFd] });
     closeSync(log);
     this.#child = child;
@@ -79,9 +81,12 @@ export class QemuKeeper {
     });
   }
 
-  /** The engine has lost this guest: whatever is left of its QEMU is of no use. */
-  lost(): void {
-    this.#child?.kill('SIGKILL');
+  /**
+   * The engine has lost the guest that it took up then: whatever is left of its QEMU is of no use. A QEMU that was
+   * started since is another one, and stays.
+   */
+  lost(attachedNs: bigint): void {
+    if (this.#startedNs < attachedNs) this.#child?.kill('SIGKILL');
   }
 
   /** From now on nothing is started. QEMU itself is ended by the engine, or by whoever ends the agent. */

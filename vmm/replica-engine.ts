@@ -4,6 +4,7 @@
  */
 import { ConsensusShell } from './consensus-shell.ts';
 import { refusalText } from './core/falcon/control-refusal.ts';
+import { writeUint64 } from './core/falcon/record.ts';
 import type { LogIndex, ReplicaId } from './core/ids.ts';
 import { invariant } from './core/invariant.ts';
 import type { EngineEvent, EngineStatus } from './engine-protocol.ts';
@@ -12,7 +13,7 @@ import { GuestExecutor } from './guest/guest-executor.ts';
 import { LockstepDriver } from './guest/lockstep-driver.ts';
 import { RoundDriver } from './guest/round-driver.ts';
 import { MailKind } from './io/mail.ts';
-import { PortLostError, type GuestPort } from './io/qemu/port.ts';
+import { PortError, type GuestPort } from './io/qemu/port.ts';
 import { Tap } from './io/tap.ts';
 import type { Transport, TransportPeer } from './io/transport/transport.ts';
 import { replicaFiles, type VmPlan } from './vm-plan.ts';
@@ -184,10 +185,10 @@ export class ReplicaEngine {
   pass(nowUs: number): boolean {
     const { falcon, storage } = this.consensus;
     falcon.tick(nowUs);
-    let worked = this.#guarded(() => this.#takeMail());
+    let worked = this.#guarded(() => this.#takeMail(), true);
     worked = this.consensus.takeInputs() || worked;
     this.consensus.tellCommit();
-    worked = this.#guarded(() => this.#moveGuest(nowUs)) || worked;
+    worked = this.#guarded(() => this.#moveGuest(nowUs), true) || worked;
     this.#noteAlone(nowUs);
     this.#noteFormerLeader();
     this.#noteSlowDisk();
@@ -208,14 +209,14 @@ export class ReplicaEngine {
     this.#formerLeaderHeardUs = state.leaderContactUs;
   }
 
-  /** Whatever needs the guest may find it gone. */
-  #guarded(action: () => boolean): boolean {
+  /** Whatever needs the guest may find it gone, or its QEMU harmed: then `otherwise` is the result. */
+  #guarded<Result>(action: () => Result, otherwise: Result): Result {
     try {
       return action();
     } catch (error) {
-      if (!(error instanceof PortLostError)) throw error;
+      if (!(error instanceof PortError)) throw error;
       this.#loseGuest(error);
-      return true;
+      return otherwise;
     }
   }
 
@@ -235,7 +236,8 @@ export class ReplicaEngine {
   /** Microseconds until something here falls due without an input. */
   waitUs(nowUs: number): number {
     const { falcon } = this.consensus;
-    const waitUs = Math.min(falcon.nextDeadlineUs - nowUs, this.#driver?.waitUs(nowUs) ?? Infinity);
+    const guestUs = this.#guarded(() => this.#driver?.waitUs(nowUs) ?? Infinity, 0);
+    const waitUs = Math.min(falcon.nextDeadlineUs - nowUs, guestUs);
     return Math.max(0, Math.min(waitUs, waitUsMax));
   }
 
@@ -377,6 +379,16 @@ export class ReplicaEngine {
     this.#guestLost = true;
     this.#driver = undefined;
     this.consensus.falcon.setExecutor(this.#incarnation, false);
+    this.#tellLoss();
+  }
+
+  /** Else a leader waits for this guest until it has stood still for too long. */
+  #tellLoss(): void {
+    const { leader } = this.consensus.falcon;
+    if (leader === undefined || leader === this.#self) return;
+    const word = new DataView(new ArrayBuffer(8));
+    writeUint64(word, 0, this.#incarnation);
+    this.#transport.peer(leader)?.send(MailKind.guestLost, new Uint8Array(word.buffer));
   }
 
   #name(id: ReplicaId): string {

@@ -1,6 +1,7 @@
 /** Each hole that a rule of the protocol closes, met on purpose. */
 import { describe, expect, it } from 'vitest';
 import { MessageType } from '../../vmm/core/rounds/exchange-message.ts';
+import { toReplicaId } from '../../vmm/core/ids.ts';
 import { RoundCluster } from './round-cluster.ts';
 import type { RoundHost } from './round-host.ts';
 import { calmRounds, chooseRoundPlan, type RoundPlan } from './round-plan.ts';
@@ -164,6 +165,31 @@ describe('VALID', () => {
     scenario.boot(scenario.at(1));
     scenario.runOn(1_000_000);
     expect(scenario.at(1).runner?.serving).toBe(false);
+  });
+});
+
+describe('a backup whose guest has ended', () => {
+  /** The backup stands still; what somebody says of its guest reaches the leader. Who executes a while later? */
+  function executorsAfter(mail: 'lost' | 'wanted', incarnation: number): number {
+    const scenario = new RoundScenario();
+    scenario.until('a round is open', () => scenario.at(0).loop?.reconciling === true);
+    scenario.at(1).pausedUntilUs = scenario.queue.nowUs + 90_000;
+    const word = new Uint8Array(8);
+    word[0] = incarnation;
+    scenario.at(0).loop?.receive(toReplicaId(1), mail, word, scenario.queue.nowUs);
+    // Sooner than a partner that stands still would be given up.
+    scenario.runOn(60_000);
+    return scenario.at(0).replica?.executingSetCommitted.length ?? 0;
+  }
+
+  it('is not waited for, whether its agent says so or its next guest does', () => {
+    expect(executorsAfter('lost', 1)).toBe(1);
+    expect(executorsAfter('wanted', 2)).toBe(1);
+  });
+
+  it('is none of which an earlier or the same guest is spoken of', () => {
+    expect(executorsAfter('lost', 0)).toBe(2);
+    expect(executorsAfter('wanted', 1)).toBe(2);
   });
 });
 

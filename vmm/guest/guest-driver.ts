@@ -77,9 +77,9 @@ export interface GuestDriver {
   readonly executor: GuestExecutor;
   /** The guest has to get another one's state before it executes anything. */
   readonly outside: boolean;
-  /** True when there was something to do, so that another pass may find more. Throws `PortLostError`. */
+  /** True when there was something to do, so that another pass may find more. Throws a `PortError`. */
   pass(nowUs: number): boolean;
-  /** Microseconds until something falls due without an input; Infinity: nothing does. */
+  /** Microseconds until something falls due without an input; Infinity: nothing does. Throws a `PortError`. */
   waitUs(nowUs: number): number;
   receive(peer: TransportPeer, kind: number, bytes: Uint8Array): void;
   /** Its process has ended, or can be reached no more. */

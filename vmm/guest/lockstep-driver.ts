@@ -172,6 +172,9 @@ export class LockstepDriver implements GuestDriver {
       case MailKind.stateWanted:
         if (!this.#gone.has(peer.id)) this.#takeStateWanted(peer.id, readUint64(view, 0));
         break;
+      case MailKind.guestLost:
+        this.#guestLost(peer.id, readUint64(view, 0));
+        break;
       case MailKind.stateLoaded:
         this.#stateArrived(peer.id, readUint64(view, 0));
         break;
@@ -185,6 +188,16 @@ export class LockstepDriver implements GuestDriver {
     this.#stateWanted.set(replica, incarnation);
     if (this.#sender?.peer.id === replica && incarnation !== this.#receiverIncarnation)
       this.#sender = undefined;
+  }
+
+  #guestLost(replica: ReplicaId, incarnation: number): void {
+    if (this.#stateWanted.get(replica) === incarnation) this.#stateWanted.delete(replica);
+    if (this.#sender?.peer.id === replica && incarnation === this.#receiverIncarnation)
+      this.#sender = undefined;
+    const named = this.#around.falcon.executingSet.some(
+      (one) => one.replica === replica && one.incarnation === incarnation,
+    );
+    if (named) this.#executed.delete(replica);
   }
 
   #takeState(peer: TransportPeer, kind: number, bytes: Uint8Array): void {

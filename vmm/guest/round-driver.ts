@@ -50,6 +50,7 @@ const mailKinds: Readonly<Record<RoundMail, number>> = {
   [RoundMail.exchange]: MailKind.exchange,
   [RoundMail.executed]: MailKind.executed,
   [RoundMail.wanted]: MailKind.stateWanted,
+  [RoundMail.lost]: MailKind.guestLost,
 };
 
 export interface RoundDriverSettings {
@@ -146,6 +147,8 @@ export class RoundDriver implements GuestDriver, RoundWorld {
   }
 
   receive(peer: TransportPeer, kind: number, bytes: Uint8Array): void {
+    // The last words of a process that has ended do not bring it back.
+    if (this.#gone.has(peer.id)) return;
     for (const [mail, number] of Object.entries(mailKinds))
       if (number === kind)
         this.#loop.receive(peer.id, mail as RoundMail, bytes, this.#around.falcon.state.nowUs);

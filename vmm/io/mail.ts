@@ -30,4 +30,6 @@ export const MailKind = {
   fingerprint: 13,
   /** Both ways: a message of a round's exchange, see core/rounds/exchange-message.ts. */
   exchange: 15,
+  /** To the leader: this replica's guest has ended. u64 incarnation. */
+  guestLost: 16,
 } as const;

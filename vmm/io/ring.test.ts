@@ -70,6 +70,17 @@ describe('a ring', () => {
     expect(() => consumer.next()).toThrow(RingHarmedError);
   });
 
+  it.each([
+    ['further ahead than the ring is long', 8 * 1024],
+    ['behind what was read', 2 ** 32 - 8],
+    ['in the middle of an entry', 4],
+  ])('refuses a producer that claims to stand %s', (_what, claimed) => {
+    const { words, consumer } = ring();
+    words[0] = claimed;
+    expect(() => consumer.next()).toThrow(RingHarmedError);
+    expect(() => consumer.count(Infinity)).toThrow(RingHarmedError);
+  });
+
   it('continues where the ring stood whose contents were moved into it', () => {
     const from = ring();
     from.producer.push(1, Uint8Array.of(1));

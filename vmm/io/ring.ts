@@ -156,9 +156,15 @@ export class RingConsumer {
     const place = position & (this.data.length - 1);
     const length = this.#words[place >>> 2] ?? 0;
     const bytes = entryBytes(length);
-    if (length >= this.data.length || bytes > available || bytes > this.data.length - place)
-      throw new RingHarmedError(position, length);
+    const { length: capacity } = this.data;
+    if (available > capacity || length >= capacity || bytes > available || bytes > capacity - place)
+      throw this.harmed(position, length);
     return length;
+  }
+
+  /** What is thrown: whose ring it is decides who suffers. */
+  protected harmed(position: number, bytes: number): Error {
+    return new RingHarmedError(position, bytes);
   }
 
   #kindAt(position: number): number {

@@ -47,6 +47,23 @@ export class Partners {
     this.#wanting.set(replica, incarnation);
   }
 
+  /** This guest has ended. */
+  lost(replica: ReplicaId, incarnation: number): void {
+    if (this.#wanting.get(replica) === incarnation) this.#wanting.delete(replica);
+    if (this.#incarnationOf(replica) === incarnation) this.fault(replica);
+  }
+
+  /** A replica has one guest at a time: any other one of it has ended. */
+  replaced(replica: ReplicaId, incarnation: number): void {
+    const named = this.#incarnationOf(replica);
+    if (named !== undefined && named !== incarnation) this.fault(replica);
+  }
+
+  /** Of its guest that the newest set names, if any. */
+  #incarnationOf(replica: ReplicaId): number | undefined {
+    return this.#parts.falcon.executingSet.find((one) => one.replica === replica)?.incarnation;
+  }
+
   gone(replica: ReplicaId): void {
     this.#gone.add(replica);
     this.#wanting.delete(replica);

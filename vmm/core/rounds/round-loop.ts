@@ -102,7 +102,15 @@ export class RoundLoop {
     }
     const value = readUint64(new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength), 0);
     if (mail === RoundMail.executed) this.partners.executed(from, value, nowUs);
-    else this.#wanted(from, value);
+    else if (mail === RoundMail.wanted) this.#wanted(from, value);
+    else this.#lost(from, value);
+  }
+
+  /** Nothing more comes of that guest: what waits for it waits no longer. */
+  #lost(from: ReplicaId, incarnation: number): void {
+    const joining = this.#joining;
+    if (joining?.replica === from && joining.incarnation === incarnation) this.#giveUpJoining();
+    this.partners.lost(from, incarnation);
   }
 
   #wanted(from: ReplicaId, incarnation: number): void {
@@ -112,6 +120,8 @@ export class RoundLoop {
       // Another guest: the one that was to come in is gone.
       this.#giveUpJoining();
     }
+    // And so is the one that executed, though nobody may have said so.
+    this.partners.replaced(from, incarnation);
     this.partners.wants(from, incarnation);
   }
 

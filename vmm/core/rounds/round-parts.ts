@@ -43,6 +43,8 @@ export const RoundMail = {
   executed: 'executed',
   /** To the leader: this guest, of this incarnation, waits to be made equal. u64. */
   wanted: 'wanted',
+  /** To the leader: the guest of this incarnation has ended, and its agent goes on. u64. */
+  lost: 'lost',
 } as const;
 export type RoundMail = (typeof RoundMail)[keyof typeof RoundMail];
 

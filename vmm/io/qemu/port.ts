@@ -1,7 +1,8 @@
 /**
  * The agent's end of QEMU's gaia port: the guest's memory, its rings of frames and the requests it answers.
  * Guarantees: nothing of the area is believed before magic, version and sizes agree; a refusal by QEMU is a
- * `PortRefusedError` with QEMU's own words; once QEMU hangs up every call says so.
+ * `PortRefusedError` with QEMU's own words; once QEMU hangs up, or harms the ring of input, every call that needs it
+ * says so.
  */
 import { closeSync, fstatSync } from 'node:fs';
 import { native } from '../../../native/binding.ts';
@@ -13,17 +14,29 @@ import { whyNoArea } from './port-area.ts';
 
 const answerTimeoutUs = 10_000_000;
 
+/** What QEMU did or failed to do. Nobody but its own guest suffers from it. */
+export abstract class PortError extends GaiaError {}
+
 /** QEMU refused a request and did nothing. */
-export class PortRefusedError extends GaiaError {
+export class PortRefusedError extends PortError {
   constructor(text: string) {
     super('GAIA_PORT_REFUSED', `QEMU refused: ${text}`);
   }
 }
 
-/** QEMU hung up or does not answer. */
-export class PortLostError extends GaiaError {
+/** QEMU hung up, does not answer, or does what it never may. */
+export class PortLostError extends PortError {
   constructor(what: string) {
     super('GAIA_PORT_LOST', `QEMU's gaia port ${what}`);
+  }
+}
+
+/** Frames that came for the guest, as QEMU puts them. */
+class IngressRing extends RingConsumer {
+  protected override harmed(position: number, bytes: number): Error {
+    return new PortLostError(
+      `has harmed its ring of input: the entry at position ${position} claims ${bytes} bytes`,
+    );
   }
 }
 
@@ -108,7 +121,7 @@ export class GuestPort {
     const view = new DataView(area);
     this.blocks = blockFds.map((fd, index) => mapBlock(view, fd, index));
     const [data, words, head, , tail] = ringParts(area, layout.ringIndex.ingress);
-    this.ingress = new RingConsumer(data, words, head, words, tail);
+    this.ingress = new IngressRing(data, words, head, words, tail);
     this.#ingressQuiet = words.subarray(layout.ringOffset.quiet / 4, layout.ringOffset.quiet / 4 + 1);
     this.ingressQuiet = false;
     this.deliver = deliverRing(area);
