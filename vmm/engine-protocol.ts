@@ -91,8 +91,7 @@ export type EngineReport =
   | { readonly type: 'leader'; readonly leader: number | null }
   /** The guest has ended by itself, on all replicas alike, and stays so. */
   | { readonly type: 'guest off'; readonly how: 'powered off' | 'crashed' }
-  /** The guest is gone; another QEMU may connect. */
-  /** `attachedNs`: when its QEMU was taken up here, by the clock that all threads share. */
+  /** The guest is gone; another QEMU may connect. `attachedNs`: when its QEMU was taken up, by CLOCK_MONOTONIC. */
   | { readonly type: 'guest lost'; readonly attachedNs: bigint }
   | { readonly type: 'event'; readonly event: EngineEvent }
   | { readonly type: 'status'; readonly request: number; readonly status: EngineStatus }
