@@ -58,7 +58,8 @@ export class ConsensusShell {
   readonly #ackBlock = this.#block.bytes.subarray(0, ACK_BYTES);
   readonly #heartbeatBlock = this.#block.bytes.subarray(0, HEARTBEAT_BYTES);
   readonly #copyBytes: CopyBytes;
-  readonly #attached = new Map<ReplicaId, AttachedRegion>();
+  /** By peer. */
+  readonly #attached: (AttachedRegion | undefined)[] = [];
   #region: OpenRegion | undefined;
   #regionWanted: RegionRequest | undefined;
 
@@ -171,9 +172,10 @@ export class ConsensusShell {
     }
     // What is written here while it is on its way to the backups has cost no time.
     worked = this.#storage.persist() || worked;
+    if (falcon.ackDue) worked = this.#sendAck() || worked;
+    if (falcon.role !== 'leader') return worked;
     for (const peer of this.#transport.peers()) worked = this.#ship(peer) || worked;
     this.tellCommit();
-    if (falcon.ackDue) worked = this.#sendAck() || worked;
     return worked;
   }
 
@@ -193,20 +195,20 @@ export class ConsensusShell {
   /** The peer's region, attached anew when the core knows a newer one. */
   #regionOf(peer: TransportPeer): RegionWriter | undefined {
     const { falcon } = this;
-    const key = falcon.role === 'leader' ? falcon.peerRegion(peer.id) : undefined;
-    const attached = this.#attached.get(peer.id);
+    const key = falcon.peerRegion(peer.id);
     if (key === undefined) return undefined;
+    const attached = this.#attached[peer.id];
     const version = falcon.peerRegionVersion(peer.id);
     if (attached?.version === version && !attached.writer.failed) return attached.writer;
     attached?.writer.close();
-    this.#attached.delete(peer.id);
+    this.#attached[peer.id] = undefined;
     if (attached?.version === version) {
       falcon.regionLost(peer.id);
       return undefined;
     }
     try {
       const writer = peer.attachRegion(key);
-      this.#attached.set(peer.id, { version, writer });
+      this.#attached[peer.id] = { version, writer };
       return writer;
     } catch {
       // The peer has ended since, or made another region: the core asks it again.

@@ -40,7 +40,8 @@ export class Leadership {
   readonly #heardUs = new Float64Array(REPLICAS);
   /** When the newest heartbeat that this peer has echoed was sent. */
   readonly #echoUs = new Float64Array(REPLICAS);
-  readonly #keys = new Map<ReplicaId, Uint8Array>();
+  /** Of the region that each peer has opened for this leader. */
+  readonly #keys = new Array<Uint8Array | undefined>(REPLICAS).fill(undefined);
   readonly #regionNumbers = new Float64Array(REPLICAS);
   readonly #regionVersions = new Float64Array(REPLICAS);
   readonly #incarnations = new Float64Array(REPLICAS);
@@ -83,7 +84,7 @@ export class Leadership {
     this.#valid.fill(0);
     this.#ackWords.fill(0);
     this.#regionNumbers.fill(0);
-    this.#keys.clear();
+    this.#keys.fill(undefined);
   }
 
   begin(executing: ExecutingSet): void {
@@ -111,7 +112,7 @@ export class Leadership {
     const { from: peer, processNumber, regionNumber, key } = message;
     if (this.#processNumbers[peer] !== processNumber) return;
     if (regionNumber <= (this.#regionNumbers[peer] ?? 0)) return;
-    this.#keys.set(peer, key);
+    this.#keys[peer] = key;
     this.#regionNumbers[peer] = regionNumber;
     this.#regionVersions[peer] = (this.#regionVersions[peer] ?? 0) + 1;
     this.#next[peer] = this.#nextAfter(message);
@@ -154,13 +155,13 @@ export class Leadership {
 
   /** The peer's region can no longer be written: it is asked for another. */
   forgetRegion(peer: ReplicaId): void {
-    this.#keys.delete(peer);
+    this.#keys[peer] = undefined;
     this.#announcedUs[peer] = -Infinity;
     this.#tendedUs = -Infinity;
   }
 
   regionKey(peer: ReplicaId): Uint8Array | undefined {
-    return this.#state.role === 'leader' ? this.#keys.get(peer) : undefined;
+    return this.#state.role === 'leader' ? this.#keys[peer] : undefined;
   }
 
   regionVersion(peer: ReplicaId): number {
@@ -169,14 +170,14 @@ export class Leadership {
 
   nextToShip(peer: ReplicaId): LogIndex {
     const state = this.#state;
-    if (state.role !== 'leader' || !this.#keys.has(peer)) return 0 as LogIndex;
+    if (state.role !== 'leader' || this.#keys[peer] === undefined) return 0 as LogIndex;
     const next = this.#next[peer] ?? 0;
     return (next >= state.log.firstIndex && next <= state.log.lastIndex ? next : 0) as LogIndex;
   }
 
   needsCatchUp(peer: ReplicaId): LogIndex {
     const state = this.#state;
-    if (state.role !== 'leader' || !this.#keys.has(peer)) return 0 as LogIndex;
+    if (state.role !== 'leader' || this.#keys[peer] === undefined) return 0 as LogIndex;
     const next = this.#next[peer] ?? 0;
     return (next < state.log.firstIndex && next >= this.#oldestIndex ? next : 0) as LogIndex;
   }
@@ -308,9 +309,9 @@ export class Leadership {
     for (const peer of state.membership.all) {
       if (peer === state.self) continue;
       // Nobody may be left to answer there: a new process, which knows no member, waits to be spoken to.
-      if (state.watchUs - (this.#heardUs[peer] ?? 0) >= 2 * this.#answerUsMax) this.#keys.delete(peer);
+      if (state.watchUs - (this.#heardUs[peer] ?? 0) >= 2 * this.#answerUsMax) this.#keys[peer] = undefined;
       this.#announceTo(peer);
-      if (this.#keys.has(peer) && (this.#next[peer] ?? 0) < this.#oldestIndex) this.#rebase(peer);
+      if (this.#keys[peer] !== undefined && (this.#next[peer] ?? 0) < this.#oldestIndex) this.#rebase(peer);
     }
     this.#noteMajorityEcho();
     if (state.watchUs - this.#echoSinceUs >= this.#answerUsMax) state.becomeFollower();
@@ -368,7 +369,7 @@ export class Leadership {
 
   #announceTo(peer: ReplicaId): void {
     const state = this.#state;
-    if (this.#keys.has(peer)) return;
+    if (this.#keys[peer] !== undefined) return;
     const intervalUs = 2 * state.settings.times.heartbeatIntervalUs;
     if (state.nowUs - (this.#announcedUs[peer] ?? 0) < intervalUs) return;
     this.#announcedUs[peer] = state.nowUs;
