@@ -52,6 +52,7 @@ export class ReplicaEngine {
   #incarnation = 0;
   #guestReady = false;
   #guestLost = false;
+  #diskFull = false;
 
   constructor(plan: VmPlan, self: ReplicaId, transport: Transport, face: EngineFace) {
     this.#plan = plan;
@@ -191,7 +192,7 @@ export class ReplicaEngine {
     worked = this.#guarded(() => this.#moveGuest(nowUs), true) || worked;
     this.#noteAlone(nowUs);
     this.#noteFormerLeader();
-    this.#noteSlowDisk();
+    this.#noteDisk();
     // A leader whose guest hangs must not look alive, nor one whose disk does.
     const hangs = this.#driver?.executor.hangs(nowUs) === true || storage.stalls;
     if (!hangs) falcon.leaderProgress();
@@ -366,8 +367,15 @@ export class ReplicaEngine {
     else if (this.#aloneSinceUs === Infinity) this.#aloneSinceUs = nowUs;
   }
 
-  #noteSlowDisk(): void {
-    const tookMs = this.consensus.storage.takeSlowMs();
+  #noteDisk(): void {
+    const { storage } = this.consensus;
+    const full = storage.fullForMs(this.#nowUs) !== undefined;
+    if (full !== this.#diskFull) {
+      this.#diskFull = full;
+      if (full) this.#event('disk-full', 'The disk has no space for the log: it waits for some', {});
+      else this.#event('disk-room', 'The disk has space for the log again', {});
+    }
+    const tookMs = storage.takeSlowMs();
     if (tookMs === undefined) return;
     this.#event('disk-slow', `The disk of the log took ${tookMs} ms for a write`, { tookMs });
   }

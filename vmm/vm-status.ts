@@ -133,7 +133,9 @@ function judge(plan: VmPlan, serving: AgentStatus | undefined, replicas: readonl
     return { protection: 'STARTING', reason: 'the guest boots', since: null, doing: null, command: null };
   // One that answers but follows nobody has no part in the log: what is refused by its peers, say.
   const apart = replicas.filter(({ status }) => status !== undefined && status.leader !== serving.replica);
-  if (executing.length >= 2 && up === total && apart.length === 0)
+  // One that cannot log could not make up a majority if another one went.
+  const full = replicas.filter(({ status }) => status?.state === 'disk full');
+  if (executing.length >= 2 && up === total && apart.length === 0 && full.length === 0)
     return {
       protection: 'PROTECTED',
       reason: 'survives the loss of any one host',
@@ -147,7 +149,10 @@ function judge(plan: VmPlan, serving: AgentStatus | undefined, replicas: readonl
     (replica) => `${replica.name} ${replica.agentRuns === false ? 'has ended' : 'does not answer'}`,
   );
   const idle = apart.map((replica) => `${replica.name} takes no part yet`);
-  const reason = [...(alone ? [`${serving.name} executes alone`] : []), ...absent, ...idle].join(', ');
+  const stuck = full.map((replica) => `${replica.name} has no space for its log`);
+  const reason = [...(alone ? [`${serving.name} executes alone`] : []), ...absent, ...idle, ...stuck].join(
+    ', ',
+  );
   const health = { protection: 'DEGRADED', reason, since: degradedSince(serving) } as const;
   const { doing, command } = remedy(plan, serving, replicas);
   const why = apart.map(({ name }) => `${selfCommand()} events ${plan.name} --replica ${name}`)[0] ?? null;

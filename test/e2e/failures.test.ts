@@ -10,6 +10,19 @@ import { NetworkNamespace } from '../framework/network-namespace.ts';
 import { hasReturned, leaderOf, replicaOf, signalReplica, TestVm, type Part } from '../framework/test-vm.ts';
 
 const connections = 4;
+/** Puts more into memcached than fits into the first segments of a log. */
+const bulk = `
+  const [host, port] = process.argv.slice(1);
+  const socket = require('node:net').connect(Number(port), host);
+  const value = 'v'.repeat(64 << 10);
+  let left = 640;
+  const next = () => {
+    if (left-- === 0) return socket.end();
+    socket.write('set bulk 0 0 ' + value.length + '\\r\\n' + value + '\\r\\n');
+  };
+  socket.on('data', next);
+  next();
+`;
 const whyImpossible = NetworkNamespace.whyImpossible();
 
 describe.skipIf(whyImpossible !== undefined)(`one failure (${whyImpossible ?? 'real guest'})`, () => {
@@ -149,8 +162,8 @@ describe.skipIf(whyImpossible !== undefined)(`one failure (${whyImpossible ?? 'r
     });
 
     it('a standby with a full disk cannot come back, says why, and does once there is room', async () => {
-      const disk = await vm.smallStateDisk('gamma');
-      // What must be kept then is the vote; the log's own full disk is in durable-log.test.ts.
+      const disk = await vm.smallStateDisk('gamma', 256);
+      // What must be kept then is the vote.
       const before = await vm.start('--durability', 'memory');
       await disk.fill();
       signalReplica(replicaOf(before, 'gamma'), 'SIGKILL');
@@ -163,6 +176,26 @@ describe.skipIf(whyImpossible !== undefined)(`one failure (${whyImpossible ?? 'r
       expect(await vm.log('gamma')).toMatch(/No space is left for .*gamma/);
       await disk.free();
       await vm.until((status) => hasReturned(before, status, 'gamma', 'host'));
+    });
+
+    it('a standby whose log finds no space any more holds up nobody, and is level again once there is room', async () => {
+      const disk = await vm.smallStateDisk('gamma', 64 << 10);
+      const before = await vm.start();
+      await disk.fill();
+      const clients = await load(before);
+      const write = namespace.run(process.execPath, ['-e', bulk, before.address, String(before.port)]);
+      const full = await vm.until(({ protection }) => protection === 'DEGRADED');
+      expect(full).toMatchObject({
+        leader: before.leader,
+        reason: 'gamma has no space for its log',
+        doing: 'gamma waits for space on the disk of its log',
+      });
+      await write;
+      await disk.free();
+      await vm.untilEvents('gamma', (events) => events.some(({ name }) => name === 'disk-room'));
+      const after = await vm.until(({ protection }) => protection === 'PROTECTED');
+      expect([after.leader, after.term]).toEqual([before.leader, before.term]);
+      judge('full disk of gamma', await clients.stop());
     });
   });
 });

@@ -77,15 +77,15 @@ export class TestVm {
     return ['run', 'lib'].map((kind) => join(this.#root, kind, this.name));
   }
 
-  /** Gives one replica, before the start, a disk of its own that is easily filled. */
-  async smallStateDisk(replica: string): Promise<SmallDisk> {
+  /** Gives one replica, before the start, a disk of its own, of so many KiB. */
+  async smallStateDisk(replica: string, kibibytes: number): Promise<SmallDisk> {
     const folder = join(this.#root, 'lib', this.name, replica);
     await mkdir(folder, { recursive: true, mode: 0o700 });
-    await execa('mount', ['-t', 'tmpfs', '-o', 'size=256k,mode=0700', 'tmpfs', folder]);
+    await execa('mount', ['-t', 'tmpfs', '-o', `size=${kibibytes}k,mode=0700`, 'tmpfs', folder]);
     this.#mounts.push(folder);
     const filler = join(folder, 'filler');
     return {
-      fill: () => writeFile(filler, Buffer.alloc(1 << 20)).catch(() => undefined),
+      fill: () => writeFile(filler, Buffer.alloc(kibibytes << 10)).catch(() => undefined),
       free: () => rm(filler),
     };
   }
