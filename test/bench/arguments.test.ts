@@ -12,6 +12,7 @@ describe('arguments of a bench', () => {
       quick: true,
       cold: false,
       docs: false,
+      images: [],
       jsonFile: '/tmp/a.json',
       svgFile: '/tmp/a.svg',
     });
@@ -20,6 +21,9 @@ describe('arguments of a bench', () => {
   it('name the command that runs it again, without files of this machine', () => {
     expect(commandOf(parseArguments(['boot', '--cold', '--json', '/tmp/a.json'], names))).toBe(
       'npm run bench -- boot --cold',
+    );
+    expect(commandOf(parseArguments(['boot', '--image', 'redis', '--image=nginx'], names))).toBe(
+      'npm run bench -- boot --image redis --image nginx',
     );
   });
 

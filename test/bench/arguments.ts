@@ -9,6 +9,8 @@ export interface BenchArguments {
   readonly quick: boolean;
   readonly cold: boolean;
   readonly docs: boolean;
+  /** Only these of the images that the bench loads; empty: all. */
+  readonly images: readonly string[];
   readonly jsonFile: string | undefined;
   readonly svgFile: string | undefined;
 }
@@ -26,8 +28,8 @@ export function parseArguments(words: readonly string[], names: readonly string[
     if (file !== undefined && !existsSync(dirname(resolve(file))))
       throw new UsageError(`${file} cannot be written: its folder does not exist`);
   }
-  const { quick, cold, docs, json, svg } = values;
-  return { name, quick, cold, docs, jsonFile: json, svgFile: svg };
+  const { quick, cold, docs, image: images, json, svg } = values;
+  return { name, quick, cold, docs, images, jsonFile: json, svgFile: svg };
 }
 
 function parsed(words: readonly string[]) {
@@ -36,7 +38,12 @@ function parsed(words: readonly string[]) {
     return parseArgs({
       args: [...words],
       allowPositionals: true,
-      options: { quick: flag, cold: flag, docs: flag, json: { type: 'string' }, svg: { type: 'string' } },
+      options: {
+        ...{ quick: flag, cold: flag, docs: flag },
+        image: { type: 'string', multiple: true, default: [] },
+        json: { type: 'string' },
+        svg: { type: 'string' },
+      },
     });
   } catch (error) {
     throw new UsageError(error instanceof Error ? error.message : String(error));
@@ -44,7 +51,8 @@ function parsed(words: readonly string[]) {
 }
 
 /** The words that run the same again, without the places of this machine. */
-export function commandOf({ name, quick, cold, docs }: BenchArguments): string {
+export function commandOf({ name, quick, cold, docs, images }: BenchArguments): string {
   const flags = Object.entries({ quick, cold, docs }).flatMap(([flag, on]) => (on ? [`--${flag}`] : []));
-  return ['npm run bench --', name, ...flags].join(' ');
+  const only = images.flatMap((image) => ['--image', image]);
+  return ['npm run bench --', name, ...flags, ...only].join(' ');
 }

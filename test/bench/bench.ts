@@ -7,6 +7,8 @@ export interface BenchOptions {
   readonly quick: boolean;
   /** Measures also what begins with nothing in any cache. */
   readonly cold: boolean;
+  /** Of those that the bench names, the ones to measure with. */
+  readonly images: readonly string[];
   /** Tells a person what is being measured. */
   readonly progress: (text: string) => void;
   readonly signal: AbortSignal;
@@ -29,5 +31,7 @@ export interface Bench {
   readonly name: string;
   /** One line for the list of benches. */
   readonly describe: string;
+  /** What a run can be confined to, if anything. */
+  readonly images?: readonly string[];
   run(options: BenchOptions): Promise<Outcome>;
 }

@@ -1,7 +1,7 @@
 /**
- * Runs one bench: `node dist/test/bench/main.js NAME [--quick] [--cold] [--json FILE] [--svg FILE] [--docs]`. The
- * table goes to stdout, progress to stderr. Exit code 1 when any run failed, 2 for wrong usage, 6 when the machine
- * lacks something; whatever happens, all that the bench made is removed.
+ * Runs one bench: `node dist/test/bench/main.js NAME [--quick] [--cold] [--json FILE] [--svg FILE] [--docs]
+ * [--image NAME]...`. The table goes to stdout, progress to stderr. Exit code 1 when any run failed, 2 for wrong usage, 6
+ * when the machine lacks something; whatever happens, all that the bench made is removed.
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -35,6 +35,7 @@ async function main(words: readonly string[]): Promise<number> {
 
 async function runBench(bench: Bench, parsed: BenchArguments): Promise<number> {
   const { quick, cold, docs, jsonFile, svgFile } = parsed;
+  const images = chosen(bench, parsed.images);
   const about = {
     bench: bench.name,
     command: commandOf(parsed),
@@ -45,7 +46,7 @@ async function runBench(bench: Bench, parsed: BenchArguments): Promise<number> {
   };
   const began = performance.now();
   const outcome = await interruptible((signal) =>
-    withProgress(`bench ${bench.name}`, (progress) => bench.run({ quick, cold, progress, signal })),
+    withProgress(`bench ${bench.name}`, (progress) => bench.run({ quick, cold, images, progress, signal })),
   );
   const report = makeReport({ ...about, durationS: (performance.now() - began) / 1000 }, outcome);
   process.stdout.write(`${renderReport(report)}\n`);
@@ -54,6 +55,14 @@ async function runBench(bench: Bench, parsed: BenchArguments): Promise<number> {
   if (svgFile !== undefined) writeFileSync(svgFile, svg);
   if (docs) await keepInDocs(report, svg, join(projectFolder(), 'docs'));
   return failuresOf(report.rows).length === 0 ? exitCode.done : exitCode.error;
+}
+
+/** All images that the bench can measure with, or those that were named. */
+function chosen({ name, images: known = [] }: Bench, wanted: readonly string[]): readonly string[] {
+  const stranger = wanted.find((image) => !known.includes(image));
+  if (stranger === undefined) return wanted.length === 0 ? known : wanted;
+  const choice = known.length === 0 ? 'it takes none' : `choose of ${known.join(', ')}`;
+  throw new UsageError(`Bench ${name} does not measure with image "${stranger}": ${choice}`);
 }
 
 function reportFailure(error: unknown): number {

@@ -206,6 +206,7 @@ async function killWithin(seconds: number, kill: () => Promise<void>): Promise<v
 
 export const vm: Bench = {
   name: 'vm',
+  images: loads.map(({ image }) => image),
   describe: 'what protection costs a service under load, and what clients see of a dead leader',
   async run(options: BenchOptions): Promise<Outcome> {
     const whyImpossible = NetworkNamespace.whyImpossible();
@@ -217,7 +218,8 @@ export const vm: Bench = {
       );
     const redisBenchmark = redisBenchmarkVersion();
     process.env['GAIA_QEMU'] = (await requireQemu()).file;
-    const sizes = options.quick ? quickSizes : fullSizes;
+    const all = options.quick ? quickSizes : fullSizes;
+    const sizes = { ...all, images: all.images.filter((image) => options.images.includes(image)) };
     const folder = await mkdtemp(join(tmpdir(), 'gaia-bench-'));
     try {
       const run = new VmRun(options, sizes, folder);
