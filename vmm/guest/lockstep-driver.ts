@@ -350,14 +350,18 @@ export class LockstepDriver implements GuestDriver {
     partner.send(MailKind.fingerprint, message);
   }
 
-  /** Both sides stand after the same records: their memories must be equal. */
+  /**
+   * Both sides stand after the same records: their memories must be equal. A comparison that an earlier leader asked for
+   * is passed over: that one is gone, or has given its own part in it up.
+   */
   #verify(executor: GuestExecutor, verifier: Verifier, index: LogIndex): void {
-    const partner = this.#partner();
+    const { falcon } = this.#around;
+    const partner = falcon.log.termAt(index) === falcon.term ? this.#partner() : undefined;
     executor.passOver(index);
-    this.#comparison = { term: this.#around.falcon.term, sinceUs: this.#nowUs };
+    this.#comparison = { term: falcon.term, sinceUs: this.#nowUs };
     this.#fingerprints.abandon();
     if (partner === undefined) return;
-    verifier.begin(index, partner, this.#around.falcon.role === 'leader');
+    verifier.begin(index, partner, falcon.role === 'leader');
     this.#sender?.addDirty(executor.port.dirtyBitmap);
   }
 
