@@ -153,8 +153,8 @@ export class ConsensusShell {
   }
 
   /**
-   * Sends a heartbeat that is due. Backups hear of a commit before this replica's guest runs by it: a QEMU that is woken may take the core on which it
-   * would have been told.
+   * Sends a heartbeat that is due. Backups hear of a commit before this replica's guest runs by it: a QEMU that is woken
+   * may take the core on which it would have been told.
    */
   tellCommit(): void {
     if (this.falcon.heartbeatDue) this.#sendHeartbeat();

@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import { GaiaError } from './core/errors.ts';
-import { bridgeExists } from './io/bridge.ts';
+import { bridgeExists, tapNames } from './io/bridge.ts';
 import { vmUid } from './io/qemu/confinement.ts';
 
 export interface OperatorNetwork {
@@ -32,7 +32,7 @@ export function networkIdentity(...words: readonly unknown[]): NetworkIdentity {
   const bytes = createHash('sha256').update(JSON.stringify(words)).digest();
   const hex = bytes.toString('hex');
   return {
-    taps: ['a', 'b', 'c'].map((letter) => `gaia${hex.slice(0, 6)}${letter}`),
+    taps: tapNames(`gaia${hex.slice(0, 6)}`),
     uid: vmUid(uidNumberMin + (bytes.readUInt32LE(8) % uidNumbers)),
     mac: `52:54:00:${hex.slice(6, 8)}:${hex.slice(8, 10)}:${hex.slice(10, 12)}`,
   };

@@ -8,7 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { agentMark, agentRuns, startAgent } from './agent-process.ts';
 import { GaiaError } from './core/errors.ts';
 import { toReplicaId } from './core/ids.ts';
-import { Bridge } from './io/bridge.ts';
+import { Bridge, tapNames } from './io/bridge.ts';
 import { chooseExecution, type Execution, type ExecutionWish } from './execution-choice.ts';
 import { leftLogs, LogLeftError } from './left-logs.ts';
 import { processRuns, readPid } from './io/process.ts';
@@ -131,12 +131,13 @@ export async function restartVm(
   if (found.length > 0) throw new LogLeftError(name, found);
   refuseMachine(name, replicaNames, plan.guest.memoryBytes, 2);
   const qemu = await requireQemu();
+  const { joined, bridge } = plan.network;
+  if (joined === true) await requireBridge(bridge);
   report('clearing away what is left of it');
   await endProcesses(plan);
   for (const replica of plan.replicas)
     rmSync(replicaFiles(name, replica.name).logFolder, { recursive: true, force: true });
-  if (plan.network.joined === true) await requireBridge(plan.network.bridge);
-  const placement = plan.network.joined === true ? undefined : await place(name, null, report);
+  const placement = joined === true ? undefined : await place(name, null, report);
   const afresh: VmPlan = {
     ...plan,
     clusterId: newClusterId(),
@@ -237,7 +238,7 @@ function ofItsOwn(bridge: Bridge): Placement {
   return {
     parts: {
       uid: vmUid(number),
-      replicas: replicaPlans(['a', 'b', 'c'].map((letter) => `${name}${letter}`)),
+      replicas: replicaPlans(tapNames(name)),
       network: { bridge: name, hostAddress, guestAddress },
     },
     undo: () => bridge.remove(),

@@ -6,7 +6,7 @@ import { open, readdir, readlink, stat } from 'node:fs/promises';
 import { randomInt } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { NetworkNamespace } from '../framework/network-namespace.ts';
-import { hasReturned, leaderOf, replicaOf, signalReplica, TestVm } from '../framework/test-vm.ts';
+import { backupOf, hasReturned, leaderOf, replicaOf, signalReplica, TestVm } from '../framework/test-vm.ts';
 
 const whyImpossible = NetworkNamespace.whyImpossible();
 const chunkBytes = 1 << 20;
@@ -72,7 +72,7 @@ describe.skipIf(whyImpossible !== undefined)(`a guest that differs (${whyImpossi
     const wrong = `8${right.slice(1)}`;
     expect(await say(`set total 0 0 ${right.length}\r\n${right}\r\n`)).toBe('STORED');
     const started = await vm.until((now) => now.protection === 'PROTECTED');
-    const backup = replicaOf(started, started.leader === 'alpha' ? 'beta' : 'alpha');
+    const backup = backupOf(started);
     expect(await replaceInMemory(backup.status?.qemuPid ?? 0, right, wrong)).toBeGreaterThan(0);
 
     // The page of the number has to change before anyone looks at it.

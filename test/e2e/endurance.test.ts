@@ -8,7 +8,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { LoadProcess } from '../framework/load-process.ts';
 import type { LoadReport } from '../framework/load-program.ts';
 import { NetworkNamespace } from '../framework/network-namespace.ts';
-import { hasReturned, leaderOf, replicaOf, signalReplica, TestVm } from '../framework/test-vm.ts';
+import { backupOf, hasReturned, leaderOf, replicaOf, signalReplica, TestVm } from '../framework/test-vm.ts';
 import type { VmStatus } from '../../vmm/index.ts';
 
 const minutes = Number(process.env['GAIA_SOAK_MINUTES'] ?? '60');
@@ -52,9 +52,9 @@ function bytesBelow(folder: string): number {
 async function kill(turn: number): Promise<string> {
   const before = await vm.until(({ protection }) => protection === 'PROTECTED');
   const role = kills[turn % kills.length] ?? 'leader';
-  const backup = before.leader === 'alpha' ? 'beta' : 'alpha';
-  const { name } = role === 'leader' ? leaderOf(before) : replicaOf(before, backup);
-  signalReplica(replicaOf(before, name), 'SIGKILL');
+  const struck = role === 'leader' ? leaderOf(before) : backupOf(before);
+  const { name } = struck;
+  signalReplica(struck, 'SIGKILL');
   await vm.until((now) => hasReturned(before, now, name, 'host'));
   return `${role} ${name} killed`;
 }

@@ -3,26 +3,27 @@
  * round's exchange it falls: one VM outlives them all.
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { ReplicaStatus, VmStatus } from '../../vmm/index.ts';
+import type { VmStatus } from '../../vmm/index.ts';
 import { HarmedRing } from '../framework/harmed-ring.ts';
 import { LoadProcess } from '../framework/load-process.ts';
 import type { LoadReport } from '../framework/load-program.ts';
 import { NetworkNamespace } from '../framework/network-namespace.ts';
-import { hasReturned, leaderOf, replicaOf, signalReplica, TestVm, type Part } from '../framework/test-vm.ts';
+import {
+  backupOf,
+  hasReturned,
+  leaderOf,
+  replicaOf,
+  signalReplica,
+  TestVm,
+  type Part,
+} from '../framework/test-vm.ts';
 
 const connections = 4;
 /** So often each failure happens. */
 const turns = process.env['GAIA_SOAK'] === undefined ? 1 : 10;
 const whyImpossible = NetworkNamespace.whyImpossible();
 
-const roles = {
-  leader: leaderOf,
-  backup: ({ name, replicas, leader }: VmStatus): ReplicaStatus => {
-    const found = replicas.find((replica) => replica.name !== leader && replica.status?.role === 'backup');
-    if (found === undefined) throw new Error(`VM ${name} has no backup`);
-    return found;
-  },
-};
+const roles = { leader: leaderOf, backup: backupOf };
 type Role = keyof typeof roles;
 
 describe.skipIf(whyImpossible !== undefined)(

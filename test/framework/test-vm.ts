@@ -163,6 +163,13 @@ export function leaderOf(status: VmStatus): ReplicaStatus {
   return leader;
 }
 
+/** The one that executes beside it. */
+export function backupOf({ name, leader, replicas }: VmStatus): ReplicaStatus {
+  const found = replicas.find((replica) => replica.name !== leader && replica.status?.role === 'backup');
+  if (found === undefined) throw new Error(`VM ${name} has no backup`);
+  return found;
+}
+
 export function replicaOf(status: VmStatus, name: string): ReplicaStatus {
   const found = status.replicas.find((replica) => replica.name === name);
   if (found === undefined) throw new Error(`VM ${status.name} has no replica ${name}`);

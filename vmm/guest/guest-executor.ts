@@ -199,8 +199,9 @@ export class GuestExecutor implements RoundRunner {
 
   /** While this replica serves: output may leave for as long as the leadership is sure, looked after or not. */
   renewLease(): void {
+    if (!this.#serving) return;
     const { leaseEndUs } = this.#falcon;
-    if (!this.#serving || leaseEndUs === this.#leaseEndUs) return;
+    if (leaseEndUs === this.#leaseEndUs) return;
     this.#leaseEndUs = leaseEndUs;
     this.port.setLease(leaseEndUs === Infinity ? undefined : monotonicNs(leaseEndUs));
     if (this.#stuckTo !== undefined) this.#release(this.#stuckTo);

@@ -75,6 +75,11 @@ export class Bridge {
   }
 }
 
+/** Of a VM's replicas, in the order of their ids. */
+export function tapNames(prefix: string): readonly string[] {
+  return ['a', 'b', 'c'].map((letter) => `${prefix}${letter}`);
+}
+
 /** Whether this machine has a bridge of that name, ours or not. */
 export async function bridgeExists(name: string): Promise<boolean> {
   try {
