@@ -12,6 +12,7 @@ import {
   rmSync,
   symlinkSync,
   watch,
+  type FSWatcher,
 } from 'node:fs';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { tmpdir } from 'node:os';
@@ -124,6 +125,16 @@ function deepestFolder(path: string): string {
   return folder;
 }
 
+/** A watch of `folder`, or nothing where it has just been removed. */
+function watched(folder: string, changed: () => void): FSWatcher | undefined {
+  try {
+    return watch(folder, changed);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
 export class RunningProgram {
   readonly ended: Promise<Ended>;
   readonly #child: ChildProcess;
@@ -183,7 +194,11 @@ export class RunningProgram {
           return;
         }
         const folder = deepestFolder(path);
-        const watcher = watch(folder, look);
+        const watcher = watched(folder, look);
+        if (watcher === undefined) {
+          look();
+          return;
+        }
         // A folder that is removed while it is watched: begin further up.
         watcher.on('error', look);
         stop = () => watcher.close();
