@@ -87,7 +87,8 @@ export class GuestExecutor implements RoundRunner {
   /** Up to here the leader has released what is held; QEMU does not know it yet. Undefined: it does. */
   #obsoleteTo: number | undefined;
   #droppedTo = 0;
-  #releasedFrames = 0;
+  /** So many frames wait once each that has left is answered; 0: none has left. */
+  #awaitedFrames = 0;
   /** What was released up to here has not left: the lease had ended, or the host took no more. Undefined: all has. */
   #stuckTo: number | undefined;
   #leaseEndUs = -Infinity;
@@ -245,14 +246,16 @@ export class GuestExecutor implements RoundRunner {
   }
 
   #release(holdHead: number): void {
+    const waiting = this.#awaitedFrames === 0 ? this.waitingFrames(Infinity) : 0;
     this.#stuckTo = this.port.release(holdHead) === holdHead ? undefined : holdHead;
-    this.#releasedFrames += this.port.releasedFrames;
+    const { releasedFrames } = this.port;
+    if (releasedFrames > 0) this.#awaitedFrames += waiting + releasedFrames;
   }
 
-  /** How many frames have left since this was asked last. */
-  takeReleasedFrames(): number {
-    const frames = this.#releasedFrames;
-    this.#releasedFrames = 0;
+  /** How many frames wait once each that has left since this was asked last is answered; 0: none has left. */
+  takeAwaitedFrames(): number {
+    const frames = this.#awaitedFrames;
+    this.#awaitedFrames = 0;
     return frames;
   }
 

@@ -141,7 +141,7 @@ export class RoundDriver implements GuestDriver, RoundWorld {
   }
 
   waitUs(nowUs: number): number {
-    const paceUs = this.#waitsForPace ? this.#pacer.waitUs(nowUs, this.executor.waitingFrames(1)) : Infinity;
+    const paceUs = this.#waitsForPace ? this.#pacer.waitUs(nowUs) : Infinity;
     const blockedUs = this.#blocked ? blockedWaitUs : Infinity;
     return Math.min(this.#loop.deadlineUs - nowUs, paceUs, blockedUs);
   }
@@ -226,8 +226,12 @@ export class RoundDriver implements GuestDriver, RoundWorld {
       if (refusal !== undefined) this.#around.event('hand-over-refused', `The leadership stays: ${refusal}`);
       return true;
     }
-    const released = executor.takeReleasedFrames();
-    if (released > 0) this.#pacer.released(nowUs, released, executor.waitingFrames(released));
+    const awaited = executor.takeAwaitedFrames();
+    if (awaited > 0) {
+      // This pass has kept what was shipped, which takes a while: the next one knows what time it is.
+      this.#pacer.awaits(awaited);
+      return true;
+    }
     const waiting = executor.waitingFrames(this.#pacer.gathers + 1);
     const extent = this.#pacer.next(nowUs, waiting, executor.idle);
     this.#waitsForPace = extent === undefined;

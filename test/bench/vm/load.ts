@@ -26,6 +26,8 @@ export interface Load {
 
 /** redis-benchmark counts requests, not seconds: fewer than a bare guest answers in the time, or a slow mode takes minutes. */
 const redisRequestsPerSecond = 2000;
+/** As redis-benchmark has it, unless told otherwise. */
+const connections = '50';
 const sysbenchTable = [
   '--tables=1',
   '--table-size=2000',
@@ -39,24 +41,24 @@ export const loads: readonly Load[] = [
   {
     image: 'redis',
     unit: 'requests/s',
-    describe: 'redis-benchmark, SET, 16 connections, 10,000 keys',
+    describe: `redis-benchmark, SET, ${connections} connections, 10,000 keys`,
     prepare: nothing,
     run: async ({ namespace, host, port }, seconds) => {
       const requests = String(Math.round(seconds * redisRequestsPerSecond));
-      const words = ['-h', host, '-p', String(port), '-c', '16', '-r', '10000', '-t', 'set', '--csv'];
+      const words = ['-h', host, '-p', String(port), '-c', connections, '-r', '10000', '-t', 'set', '--csv'];
       return redisFiguresIn(await namespace.run('redis-benchmark', [...words, '-n', requests]));
     },
   },
   {
     image: 'memcached',
     unit: 'requests/s',
-    describe: 'verifying clients, set and get by turns, 8 connections',
+    describe: `verifying clients, set and get by turns, ${connections} connections`,
     prepare: nothing,
     run: async ({ namespace, host, port }, seconds) => {
       const load = await LoadProcess.start<LoadReport>(namespace, 'memcached-load.js', [
         host,
         String(port),
-        '8',
+        connections,
       ]);
       const began = performance.now();
       await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
@@ -75,10 +77,10 @@ export const loads: readonly Load[] = [
   {
     image: 'nginx',
     unit: 'requests/s',
-    describe: 'wrk, a page of a few hundred bytes, 8 connections',
+    describe: `wrk, a page of a few hundred bytes, ${connections} connections`,
     prepare: nothing,
     run: async ({ namespace, host, port }, seconds) => {
-      const words = ['-t', '1', '-c', '8', '-d', `${seconds}s`, '--latency', '--timeout', '10s'];
+      const words = ['-t', '1', '-c', connections, '-d', `${seconds}s`, '--latency', '--timeout', '10s'];
       return wrkFiguresIn(await namespace.run('wrk', [...words, `http://${host}:${port}/`]));
     },
   },

@@ -1,7 +1,8 @@
 /**
  * Decides when the leader of a free-running guest begins the next round and how far it goes. Guarantees: a frame that
- * has arrived waits no longer than `gatherUs`, and only for those who were just answered; a guest with nothing to do is
- * not stopped more often than its silence allows, and what it does by itself is found within `idleUsMax`.
+ * has arrived waits no longer than `gatherUsMax`, and only for those who were just answered and still come one after the
+ * other; a guest with nothing to do is not stopped more often than its silence allows, and what it does by itself is
+ * found within `idleUsMax`.
  */
 import type { RoundExtent } from './round-record.ts';
 
@@ -9,10 +10,12 @@ export interface FreePacerSettings {
   /** Real time of a round that has work at most: bounds how long its output is held. */
   readonly busyUsMax: number;
   /**
-   * So long a round waits, at most, for those who were answered by the one before: a round costs as much for one request
-   * as for many, and clients that miss each other's rounds would take turns for ever.
+   * A round waits for those who were answered by the one before until nobody has come for so long: a round costs as much
+   * for one request as for many, and clients that miss each other's rounds would take turns for ever.
    */
-  readonly gatherUs: number;
+  readonly lullUs: number;
+  /** So long it waits at most, however many still come. */
+  readonly gatherUsMax: number;
   /** So long a guest that has gone quiet stands and waits for the next frame: a client that was just answered asks again soon. */
   readonly graceUs: number;
   /** Real time of a round without work: from the first on while nothing happens it doubles. */
@@ -21,25 +24,26 @@ export interface FreePacerSettings {
 }
 
 const DEFAULT_FREE_PACER: FreePacerSettings = {
-  busyUsMax: 20_000,
-  gatherUs: 1_000,
+  busyUsMax: 40_000,
+  lullUs: 500,
+  gatherUsMax: 5_000,
   graceUs: 3_000,
   idleUsMin: 10_000,
   idleUsMax: 160_000,
 };
-/** Every so many rounds all who were answered are waited for, not only as many as usually come. */
-const probeRounds = 8;
 
 export class FreePacer {
   readonly #settings: FreePacerSettings;
   readonly busy: RoundExtent;
   #endedUs = -Infinity;
   #idleUs: number;
+  /** So many frames wait once all who were answered have come; 0: nobody is waited for. */
+  #awaited = 0;
+  /** So many did when last looked. */
+  #came = -1;
+  /** When the next round begins although not all have come. */
   #gatherUntilUs = -Infinity;
-  #gatherFrames = 0;
-  /** So many frames came in time when all who were answered were waited for. */
-  #usualFrames = 0;
-  #sinceProbe = probeRounds;
+  #gatherUntilUsMax = -Infinity;
 
   constructor(settings: FreePacerSettings = DEFAULT_FREE_PACER) {
     this.#settings = settings;
@@ -54,39 +58,40 @@ export class FreePacer {
     this.#idleUs = silent ? Math.min(2 * this.#idleUs, idleUsMax) : idleUsMin;
   }
 
-  /** So many frames have just left the guest, and so many wait for it. */
-  released(nowUs: number, frames: number, waiting: number): void {
-    const probes = ++this.#sinceProbe >= probeRounds;
-    if (probes) this.#sinceProbe = 0;
-    this.#gatherUntilUs = nowUs + this.#settings.gatherUs;
-    this.#gatherFrames = probes ? waiting + frames : Math.min(waiting + frames, this.#usualFrames);
+  /** Output has just left: `frames` wait for the guest once each of it is answered. */
+  awaits(frames: number): void {
+    this.#awaited = frames;
+    this.#came = -1;
   }
 
   /** Frames in the ring beyond which nobody has to count them. */
   get gathers(): number {
-    return this.#gatherFrames;
+    return this.#awaited;
   }
 
   /** The next round; undefined: not yet. */
   next(nowUs: number, frames: number, guestIdle: boolean): RoundExtent | undefined {
-    if (frames > 0 && guestIdle && this.#gathering(nowUs, frames)) return undefined;
+    if (this.#gathering(nowUs, frames)) return undefined;
     if (frames > 0 || !guestIdle) return this.busy;
     if (this.#graceUs(nowUs) > 0) return undefined;
     return { untilNs: 0, realUsMax: this.#idleUs, untilQuiet: false };
   }
 
   #gathering(nowUs: number, frames: number): boolean {
-    if (this.#gatherUntilUs === -Infinity) return false;
-    const complete = frames >= this.#gatherFrames;
-    if (!complete && nowUs < this.#gatherUntilUs) return true;
-    if (!complete || this.#sinceProbe === 0) this.#usualFrames = frames;
-    this.#gatherUntilUs = -Infinity;
+    if (this.#awaited === 0) return false;
+    if (this.#came === -1) this.#gatherUntilUsMax = nowUs + this.#settings.gatherUsMax;
+    if (frames > this.#came) {
+      this.#came = frames;
+      this.#gatherUntilUs = Math.min(nowUs + this.#settings.lullUs, this.#gatherUntilUsMax);
+    }
+    if (frames < this.#awaited && nowUs < this.#gatherUntilUs) return true;
+    this.#awaited = 0;
     return false;
   }
 
   /** Until `next` says something else although no frame has come since. */
-  waitUs(nowUs: number, frames: number): number {
-    return frames > 0 ? Math.max(0, this.#gatherUntilUs - nowUs) : this.#graceUs(nowUs);
+  waitUs(nowUs: number): number {
+    return this.#awaited > 0 ? Math.max(0, this.#gatherUntilUs - nowUs) : this.#graceUs(nowUs);
   }
 
   #graceUs(nowUs: number): number {
