@@ -7,16 +7,12 @@ import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { agentMark, agentRuns, startAgent } from './agent-process.ts';
 import { GaiaError } from './core/errors.ts';
-import { toReplicaId } from './core/ids.ts';
-import { Bridge, tapNames } from './io/bridge.ts';
 import { chooseExecution, type Execution, type ExecutionWish } from './execution-choice.ts';
 import { leftLogs, LogLeftError } from './left-logs.ts';
 import { processRuns, readPid } from './io/process.ts';
 import { selfCommand } from './io/project-folder.ts';
-import { vmUid } from './io/qemu/confinement.ts';
 import { requireQemu } from './io/qemu/installed.ts';
-import { networkIdentity, requireBridge, type OperatorNetwork } from './operator-network.ts';
-import { freePorts } from './io/free-ports.ts';
+import { requireBridge, type OperatorNetwork } from './operator-network.ts';
 import { refuseMachine } from './machine-refusal.ts';
 import { endProcesses, stopVm } from './vm-manager.ts';
 import {
@@ -32,17 +28,14 @@ import {
   vmPlanFile,
   writeVmPlan,
   type GuestPlan,
-  type ReplicaPlan,
   type TransportName,
   type VmPlan,
 } from './vm-plan.ts';
+import { place, reachable, replicaNames, type Placement } from './vm-placement.ts';
 import { vmStatus, type VmStatus } from './vm-status.ts';
 
 const pollMs = 50;
 const qemuStartsMax = 4;
-/** All replicas of a VM that is started here are on this machine. */
-const fabricHost = '127.0.0.1';
-const replicaNames = ['alpha', 'beta', 'gamma'] as const;
 
 /** What a guest is started from; see images/. */
 export interface GuestImage {
@@ -199,67 +192,6 @@ function refuseStart({ name, replicas, image, memoryBytes }: StartOptions): void
       'GAIA_GUEST_MEMORY',
       `Image ${image.name} needs ${image.memoryBytesMin / 2 ** 20} MiB of memory, not ${memoryBytes / 2 ** 20} MiB`,
     );
-}
-
-/** Where a VM is on its machine, and on which network. */
-interface Placement {
-  readonly parts: Pick<VmPlan, 'uid' | 'replicas' | 'network'>;
-  /** The guest's, on the operator's network; elsewhere any. */
-  readonly mac?: string;
-  /** Takes away what was made for it. */
-  undo(): Promise<void>;
-}
-
-async function place(
-  name: string,
-  network: OperatorNetwork | null,
-  report: (text: string) => void,
-): Promise<Placement> {
-  if (network === null) {
-    report('making the bridge');
-    return ofItsOwn(await Bridge.create());
-  }
-  const { bridge, guestAddress, gateway } = network;
-  await requireBridge(bridge);
-  const { taps, uid, mac } = networkIdentity(name, bridge, guestAddress);
-  return {
-    parts: {
-      uid,
-      replicas: replicaPlans(taps),
-      network: { bridge, guestAddress, hostAddress: gateway, joined: true },
-    },
-    mac,
-    undo: () => Promise.resolve(),
-  };
-}
-
-function ofItsOwn(bridge: Bridge): Placement {
-  const { name, number, hostAddress, guestAddress } = bridge;
-  return {
-    parts: {
-      uid: vmUid(number),
-      replicas: replicaPlans(tapNames(name)),
-      network: { bridge: name, hostAddress, guestAddress },
-    },
-    undo: () => bridge.remove(),
-  };
-}
-
-function replicaPlans(taps: readonly string[]): ReplicaPlan[] {
-  return replicaNames.map((name, index) => ({
-    ...{ id: toReplicaId(index), name, executes: index < 2 },
-    tap: taps[index] ?? '',
-  }));
-}
-
-/** The plan, with a port of the loopback for each replica where they meet over a fabric. */
-async function reachable(plan: VmPlan): Promise<VmPlan> {
-  if (plan.transport === 'shm') return plan;
-  const ports = await freePorts(fabricHost, plan.replicas.length);
-  const replicas = plan.replicas.map((replica, index) => {
-    return { ...replica, peerAddress: { host: fabricHost, port: ports[index] ?? 0 } };
-  });
-  return { ...plan, replicas };
 }
 
 function makePlan(

@@ -131,11 +131,9 @@ function judge(plan: VmPlan, serving: AgentStatus | undefined, replicas: readonl
   );
   if (executing.length < 2 && !serving.guestReady)
     return { protection: 'STARTING', reason: 'the guest boots', since: null, doing: null, command: null };
-  // One that answers but follows nobody has no part in the log: what is refused by its peers, say.
-  const apart = replicas.filter(({ status }) => status !== undefined && status.leader !== serving.replica);
-  // One that cannot log could not make up a majority if another one went.
-  const full = replicas.filter(({ status }) => status?.state === 'disk full');
-  if (executing.length >= 2 && up === total && apart.length === 0 && full.length === 0)
+  const alone = executing.length < 2;
+  const troubles = replicas.flatMap((replica) => troubleOf(replica, serving) ?? []);
+  if (!alone && troubles.length === 0)
     return {
       protection: 'PROTECTED',
       reason: 'survives the loss of any one host',
@@ -143,20 +141,26 @@ function judge(plan: VmPlan, serving: AgentStatus | undefined, replicas: readonl
       doing: null,
       command: null,
     };
-  const silent = replicas.filter(({ status }) => status === undefined);
-  const alone = executing.length < 2;
-  const absent = silent.map(
-    (replica) => `${replica.name} ${replica.agentRuns === false ? 'has ended' : 'does not answer'}`,
-  );
-  const idle = apart.map((replica) => `${replica.name} takes no part yet`);
-  const stuck = full.map((replica) => `${replica.name} has no space for its log`);
-  const reason = [...(alone ? [`${serving.name} executes alone`] : []), ...absent, ...idle, ...stuck].join(
-    ', ',
-  );
+  const reason = [...(alone ? [`${serving.name} executes alone`] : []), ...troubles].join(', ');
   const health = { protection: 'DEGRADED', reason, since: degradedSince(serving) } as const;
   const { doing, command } = remedy(plan, serving, replicas);
-  const why = apart.map(({ name }) => `${selfCommand()} events ${plan.name} --replica ${name}`)[0] ?? null;
+  const apart = replicas.find((replica) => isApart(replica, serving));
+  const why = apart === undefined ? null : `${selfCommand()} events ${plan.name} --replica ${apart.name}`;
   return { ...health, doing, command: command ?? why };
+}
+
+/** What keeps a replica from being one that could make up for the loss of another. */
+function troubleOf(replica: ReplicaStatus, serving: AgentStatus): string | undefined {
+  const { name, status, agentRuns: runs } = replica;
+  if (status === undefined) return `${name} ${runs === false ? 'has ended' : 'does not answer'}`;
+  if (isApart(replica, serving)) return `${name} takes no part yet`;
+  // It could not make up a majority.
+  return status.state === 'disk full' ? `${name} has no space for its log` : undefined;
+}
+
+/** It answers but follows nobody, and so has no part in the log: its peers refuse it, say. */
+function isApart({ status }: ReplicaStatus, serving: AgentStatus): boolean {
+  return status !== undefined && status.leader !== serving.replica;
 }
 
 function guestIsOff(plan: VmPlan, { since, how }: { readonly since: string; readonly how: string }): Health {
