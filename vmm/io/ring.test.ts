@@ -81,6 +81,22 @@ describe('a ring', () => {
     expect(() => consumer.count(Infinity)).toThrow(RingHarmedError);
   });
 
+  it('refuses an entry that is longer than its reader takes, and none of that length', () => {
+    class ShortRing extends RingConsumer {
+      protected override get payloadBytesMax(): number {
+        return 16;
+      }
+    }
+    const { data, words, producer } = ring();
+    const consumer = new ShortRing(data, words, 0, words, 1);
+    producer.push(1, new Uint8Array(16));
+    producer.push(1, new Uint8Array(17));
+    expect(consumer.next()).toBe(true);
+    consumer.consume();
+    expect(() => consumer.next()).toThrow(RingHarmedError);
+    expect(() => consumer.count(Infinity)).toThrow(RingHarmedError);
+  });
+
   it('continues where the ring stood whose contents were moved into it', () => {
     const from = ring();
     from.producer.push(1, Uint8Array.of(1));

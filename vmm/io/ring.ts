@@ -157,9 +157,15 @@ export class RingConsumer {
     const length = this.#words[place >>> 2] ?? 0;
     const bytes = entryBytes(length);
     const { length: capacity } = this.data;
-    if (available > capacity || length >= capacity || bytes > available || bytes > capacity - place)
+    const fits = bytes <= available && bytes <= capacity - place;
+    if (available > capacity || length > this.payloadBytesMax || !fits)
       throw this.harmed(position, length);
     return length;
+  }
+
+  /** Of one entry; padding is never longer. */
+  protected get payloadBytesMax(): number {
+    return this.data.length - 1;
   }
 
   /** What is thrown: whose ring it is decides who suffers. */

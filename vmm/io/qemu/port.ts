@@ -33,6 +33,11 @@ export class PortLostError extends PortError {
 
 /** Frames that came for the guest, as QEMU puts them. */
 class IngressRing extends RingConsumer {
+  /** One that is longer would fit into no round, and keep back all behind it. */
+  protected override get payloadBytesMax(): number {
+    return layout.frameBytesMax;
+  }
+
   protected override harmed(position: number, bytes: number): Error {
     return new PortLostError(
       `has harmed its ring of input: the entry at position ${position} claims ${bytes} bytes`,
