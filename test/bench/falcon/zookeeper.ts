@@ -42,7 +42,8 @@ export async function startZookeeper(
           `server.${other + 1}=127.0.0.1:${ports[3 * other + 1] ?? 0}:${ports[3 * other + 2] ?? 0}`,
       );
       const lines = [
-        ...['tickTime=500', 'initLimit=20', 'syncLimit=10', 'admin.enableServer=false'],
+        // The times of ZooKeeper's own sample: a member that is late by less is not given up.
+        ...['tickTime=2000', 'initLimit=10', 'syncLimit=5', 'admin.enableServer=false'],
         ...[`dataDir=${home}`, `clientPort=${ports[3 * member] ?? 0}`, 'clientPortAddress=127.0.0.1'],
         `forceSync=${fsync ? 'yes' : 'no'}`,
         ...servers,
