@@ -140,6 +140,27 @@ export const regionChecks: readonly TransportCheck[] = [
     },
   },
   {
+    title: 'the key of a region that was closed meanwhile reaches no other region',
+    async run(lab) {
+      const [one, two] = await lab.pair();
+      const old = (await one.call('openRegion', 2)) as { reader: number; key: string };
+      await one.call('closeReader', old.reader);
+      const next = (await one.call('openRegion', 2)) as { reader: number; key: string };
+      const records = { peer: 0, stream: 20, from: 0, count: 5, sizes: small };
+      try {
+        const writer = (await two.call('attachRegion', 1, old.key)) as number;
+        await two.call('putRecords', writer, records);
+      } catch {
+        // Refused at once: as good as put where nobody reads.
+      }
+      equal(await one.call('recordWaits', next.reader, quietMs), false);
+      equal(await one.call('heartbeatIsBlank', next.reader), true);
+      const writer = (await two.call('attachRegion', 1, next.key)) as number;
+      equal(await two.call('putRecords', writer, records), records.count);
+      equal(await one.call('takeRecords', next.reader, records), 'all');
+    },
+  },
+  {
     title: 'a key that is none, or another replica’s, attaches nothing',
     async run(lab) {
       const [one, two] = await lab.pair();

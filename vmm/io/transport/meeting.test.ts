@@ -141,6 +141,18 @@ describe('the meeting of two replicas', () => {
     expect(await one.until(1)).toEqual([code]);
   });
 
+  it('refuses a hello of another version with both numbers, whatever else is in it', async () => {
+    const addresses = addressesOf(1, 2);
+    const one = new Side(1, { clusterId: '7', addresses });
+    await one.meeting.open();
+    const port = addresses.get(toReplicaId(1))?.port ?? 0;
+    const text = await said(port, '{"gaia":"peer","protocol":3,"replica":{"id":2}}\n');
+    const expected =
+      'A peer speaks protocol 3, replica 1 speaks 2: run the same version of gaia-vm on all hosts';
+    expect(JSON.parse(text)).toEqual({ code: 'GAIA_PEER_PROTOCOL', text: expected });
+    expect(await one.until(1)).toEqual(['GAIA_PEER_PROTOCOL']);
+  });
+
   it.each(['\n', 'hello\n', 'null\n', '{"gaia":"peer"}\n', 'x'.repeat(70_000)])(
     'hangs up on what is no hello',
     async (text) => {

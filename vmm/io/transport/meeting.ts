@@ -254,7 +254,10 @@ export class PeerMeeting {
   /** Why this is not a peer; `expected` on the side that knows whom it called. */
   #check(hello: Hello, expected?: ReplicaId): Refusal | undefined {
     const { clusterId, self, addresses } = this.#settings;
-    if (hello.protocol !== peerProtocol) return this.#otherProtocol(`Replica ${hello.from}`, hello.protocol);
+    if (hello.protocol !== peerProtocol) {
+      const from = expected ?? hello.from;
+      return this.#otherProtocol(Number.isNaN(from) ? 'A peer' : `Replica ${from}`, hello.protocol);
+    }
     if (hello.clusterId !== clusterId)
       return {
         code: 'GAIA_PEER_CLUSTER',
@@ -325,6 +328,9 @@ function parseHello(value: unknown): Hello | Refusal {
   const refusal = parseRefusal(value);
   if (refusal !== undefined) return refusal;
   const { gaia, protocol, clusterId, from, to, about = {}, card } = (value ?? {}) as Partial<Hello>;
+  // Another version's hello may have other fields: it is refused for its version, whatever they are.
+  if (gaia === 'peer' && typeof protocol === 'number' && protocol !== peerProtocol)
+    return { gaia, protocol, clusterId: '', from: Number(from), to: Number(to), about: {}, card: {} };
   const whole =
     gaia === 'peer' &&
     typeof protocol === 'number' &&

@@ -9,7 +9,8 @@
  *     byte 64 ack block         byte 128 ring of messages
  *
  *   region, written by the leader of its term:
- *     byte 0 heartbeat block    word 16 ring head      byte 128 ring of records
+ *     byte 0 heartbeat block    word 16 ring head      word 17 its serial, by its owner
+ *     byte 128 ring of records
  *
  * Guarantees: messages of a peer arrive whole, once and in order, as long as both processes live; a region that
  * was closed is never read again. Throughput ends at a full ring: `send` and `room` then say so, nobody waits.
@@ -34,6 +35,7 @@ const ackOffset = 64;
 const inboxRingOffset = 128;
 const inboxRingBytes = 1 << 20;
 const regionHeadWord = 16;
+const regionSerialWord = 17;
 const regionRingOffset = 128;
 const regionRingBytes = 1 << 24;
 const lifeBytes = 4096;
@@ -78,11 +80,13 @@ class ShmRegionReader implements RegionReader {
     this.key = encodeMemoryKey(this.#memory.key);
     const { buffer } = this.#memory;
     this.heartbeat = new Uint8Array(buffer, 0, signalBytesMax);
+    const words = new Uint32Array(buffer, 0, 32);
+    Atomics.store(words, regionSerialWord, serial);
     Atomics.store(writerWords, word.regionCredit, 0);
     Atomics.store(writerWords, word.regionSerial, serial);
     this.records = new RingConsumer(
       new Uint8Array(buffer, regionRingOffset, regionRingBytes),
-      new Uint32Array(buffer, 0, 32),
+      words,
       regionHeadWord,
       writerWords,
       word.regionCredit,
@@ -104,10 +108,19 @@ class ShmRegionWriter implements RegionWriter {
   constructor(peer: ShmPeer, key: MemoryKey, ownWords: Uint32Array) {
     this.#peer = peer;
     this.#buffer = mapPeerMemory(key);
+    const words = new Uint32Array(this.#buffer, 0, 32);
+    // A closed region's descriptor may be the next one's by now.
+    if (Atomics.load(words, regionSerialWord) !== key.serial) {
+      native().memoryUnmap(this.#buffer);
+      throw new TransportError(
+        'GAIA_REGION_KEY',
+        `Replica ${peer.id} has closed its region ${key.serial}, whose key is of no use any more`,
+      );
+    }
     this.#heartbeat = new Uint8Array(this.#buffer, 0, signalBytesMax);
     this.records = new RingProducer(
       new Uint8Array(this.#buffer, regionRingOffset, regionRingBytes),
-      new Uint32Array(this.#buffer, 0, 32),
+      words,
       regionHeadWord,
       () =>
         Atomics.load(ownWords, word.regionSerial) === key.serial
