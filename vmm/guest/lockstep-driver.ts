@@ -58,8 +58,8 @@ export class LockstepDriver implements GuestDriver {
   #transferProgressUs = 0;
   /** Since when the committed executing set has lacked this replica; Infinity: it does not. */
   #outsideSinceUs = Infinity;
-  /** Term and time in which the comparison under way began; it is void in any other term. */
-  #comparison = { term: 0, sinceUs: 0 };
+  /** The comparison under way: it is void in any other term, and once its partner is gone or executes no longer. */
+  #comparison: { readonly term: number; readonly partner: ReplicaId; readonly sinceUs: number } | undefined;
   /** The next round waits for nothing but its time. */
   #waitsForPace = false;
   #off = false;
@@ -267,11 +267,12 @@ export class LockstepDriver implements GuestDriver {
     throw new PortLostError('is given up: the log goes on without this guest');
   }
 
-  /** Goes on with a comparison, unless its term has ended: then nobody may answer any more. */
+  /** Goes on with a comparison, unless nobody answers any more. */
   #compare(): boolean {
     const verifier = this.#verifier;
     if (!verifier.busy) return false;
-    if (this.#comparison.term === this.#around.falcon.term) return verifier.step();
+    const { term, partner } = this.#comparison ?? {};
+    if (term === this.#around.falcon.term && partner === this.#partner()?.id) return verifier.step();
     this.#abandonChecks();
     return true;
   }
@@ -358,17 +359,18 @@ export class LockstepDriver implements GuestDriver {
     const { falcon } = this.#around;
     const partner = falcon.log.termAt(index) === falcon.term ? this.#partner() : undefined;
     executor.passOver(index);
-    this.#comparison = { term: falcon.term, sinceUs: this.#nowUs };
     this.#fingerprints.abandon();
     if (partner === undefined) return;
+    this.#comparison = { term: falcon.term, partner: partner.id, sinceUs: this.#nowUs };
     verifier.begin(index, partner, falcon.role === 'leader');
     this.#sender?.addDirty(executor.port.dirtyBitmap);
   }
 
-  /** The other executing member, as the log has it. */
+  /** The other executing member, as the log has it, as long as it can be reached. */
   #partner(): TransportPeer | undefined {
     for (const { replica } of this.#around.falcon.executingSetCommitted) {
-      if (replica !== this.#around.self) return this.#around.transport.peer(replica);
+      if (replica === this.#around.self) continue;
+      return this.#gone.has(replica) ? undefined : this.#around.transport.peer(replica);
     }
     return undefined;
   }
@@ -499,7 +501,7 @@ export class LockstepDriver implements GuestDriver {
       const lags = progress !== undefined && progress.index + leadMax < executor.appliedIndex;
       const stalls =
         (lags && nowUs - progress.sinceUs > backupStallUs) ||
-        (this.#verifier.busy && nowUs - this.#comparison.sinceUs > backupStallUs);
+        (this.#verifier.busy && nowUs - (this.#comparison?.sinceUs ?? nowUs) > backupStallUs);
       const diverged = this.#diverged.has(replica);
       // Whoever asks for state has no guest that executes.
       if (progress !== undefined && !stalls && !diverged && !this.#stateWanted.has(replica)) continue;
