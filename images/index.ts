@@ -3,7 +3,6 @@
 export {
   buildImage,
   defaultCacheFolder,
-  findImage,
   listImages,
   type BuildOptions,
   type BuildProgress,

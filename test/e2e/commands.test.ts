@@ -4,7 +4,7 @@ import type { DrillReport, VmStatus } from '../../vmm/index.ts';
 import { LoadProcess } from '../framework/load-process.ts';
 import type { LoadReport } from '../framework/load-program.ts';
 import { NetworkNamespace } from '../framework/network-namespace.ts';
-import { leaderOf, signalReplica, TestVm } from '../framework/test-vm.ts';
+import { leaderOf, signalReplica, TestVm, verified } from '../framework/test-vm.ts';
 
 const whyImpossible = NetworkNamespace.whyImpossible();
 
@@ -38,12 +38,13 @@ describe.skipIf(whyImpossible !== undefined)(`an operator's day (${whyImpossible
       expect(after.leader).toBe(to);
     }
     // Comparisons go on, and find both guests equal.
-    const compared = (await vm.status()).replicas.map(({ status }) => status?.verifications ?? 0);
-    await vm.until((status) => (leaderOf(status).status?.verifications ?? 0) > Math.max(...compared) + 2);
+    const all = await vm.until(({ replicasUp }) => replicasUp === 3);
+    const compared = all.replicas.map(({ status }) => status?.verifications ?? 0);
+    await vm.until((status) => verified(status) > Math.max(...compared) + 2);
     const report = await load.stop();
     console.log(`two handovers: longest reply ${report.longestReplyMs.toFixed(0)} ms`);
     expect([report.errors, report.wrongValues]).toEqual([[], []]);
-    const status = await vm.status();
+    const status = await vm.until(({ leader }) => leader !== null);
     expect(leaderOf(status).status?.mismatches).toBe(0);
     expect((await vm.events('beta')).filter(({ name }) => name === 'state-loaded').length).toBe(1);
   });
@@ -64,7 +65,7 @@ describe.skipIf(whyImpossible !== undefined)(`an operator's day (${whyImpossible
   });
 
   it('drill kills the leader for real, and its own clients lose nothing', async () => {
-    const before = await vm.status();
+    const before = await vm.until(({ protection }) => protection === 'PROTECTED');
     const { exitCode, stdout } = await vm.command('drill', vm.name, '--kill', 'leader', '-o', 'json');
     const { drill } = JSON.parse(stdout) as { drill: DrillReport };
     console.log(`drill: gap ${drill.clients.gapMs.toFixed(0)} ms, unprotected ${drill.unprotectedMs} ms`);
@@ -99,7 +100,7 @@ describe.skipIf(whyImpossible !== undefined)(`an operator's day (${whyImpossible
       stderr: expect.stringMatching(/VM day exists already/) as string,
     });
     // Frozen first, so that none of them starts another again meanwhile.
-    const { replicas } = await vm.status();
+    const { replicas } = await vm.until(({ replicasUp }) => replicasUp === 3);
     for (const signal of ['SIGSTOP', 'SIGKILL'] as const)
       for (const replica of replicas) signalReplica(replica, signal);
     const ended = await vm.until((status) => status.replicas.every((replica) => !replica.agentRuns));

@@ -63,8 +63,9 @@ describe.skipIf(whyImpossible !== undefined)(`a QEMU is confined (${whyImpossibl
     const entries = vm.folders().flatMap((folder) => walk(folder));
     expect(entries.length).toBeGreaterThan(10);
     for (const path of entries) {
-      const stat = lstatSync(path);
-      expect([path, (stat.mode & 0o077).toString(8)]).toEqual([path, '0']);
+      // A file that is replaced by a rename has another name for a moment.
+      const mode = lstatSync(path, { throwIfNoEntry: false })?.mode ?? 0;
+      expect([path, (mode & 0o077).toString(8)]).toEqual([path, '0']);
     }
   });
 });

@@ -6,7 +6,7 @@ import { addonFile } from '../../native/binding.ts';
 import { LoadProcess } from '../framework/load-process.ts';
 import type { LoadReport } from '../framework/load-program.ts';
 import { NetworkNamespace } from '../framework/network-namespace.ts';
-import { leaderOf, signalReplica, TestVm } from '../framework/test-vm.ts';
+import { framesServed, leaderOf, signalReplica, TestVm } from '../framework/test-vm.ts';
 
 const connections = 4;
 const missing = existsSync(join(dirname(addonFile()), 'gaia_fabric.node'))
@@ -35,10 +35,12 @@ describe.skipIf(whyImpossible !== undefined)(`a VM over a fabric (${whyImpossibl
         String(started.port),
         String(connections),
       ]);
-      const before = await vm.until((status) => (leaderOf(status).status?.framesDelivered ?? 0) > 1000);
+      const before = await vm.until(
+        (status) => status.protection === 'PROTECTED' && framesServed(status) > 1000,
+      );
       signalReplica(leaderOf(before), 'SIGKILL');
       const after = await vm.until((status) => status.leader !== null && status.leader !== before.leader);
-      await vm.until((status) => (leaderOf(status).status?.framesDelivered ?? 0) > 2000);
+      await vm.until((status) => framesServed(status) > framesServed(after) + 1000);
       const report = await load.stop();
       console.log(
         `fabric: killed ${before.leader ?? '?'}, ${after.leader ?? '?'} served; longest reply ` +

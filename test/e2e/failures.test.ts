@@ -192,10 +192,10 @@ describe.skipIf(whyImpossible !== undefined)(`one failure (${whyImpossible ?? 'r
       await disk.fill();
       const clients = await load(before);
       const write = namespace.run(process.execPath, ['-e', bulk, before.address, String(before.port)]);
-      const full = await vm.until(({ protection }) => protection === 'DEGRADED');
+      const full = await vm.until(({ reason }) => reason === 'gamma has no space for its log');
       expect(full).toMatchObject({
+        protection: 'DEGRADED',
         leader: before.leader,
-        reason: 'gamma has no space for its log',
         doing: 'gamma waits for space on the disk of its log',
       });
       await write;

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { LoadProcess } from '../framework/load-process.ts';
 import type { LoadReport } from '../framework/load-program.ts';
 import { NetworkNamespace } from '../framework/network-namespace.ts';
-import { leaderOf, signalReplica, TestVm } from '../framework/test-vm.ts';
+import { framesServed, leaderOf, signalReplica, TestVm, verified } from '../framework/test-vm.ts';
 
 const connections = 8;
 /** Fresh starts, each with one kill. */
@@ -36,11 +36,10 @@ describe.skipIf(whyImpossible !== undefined)(`a leader dies (${whyImpossible ?? 
         ]);
         const killAfterMs = randomInt(200, 3000);
         await new Promise((resolve) => setTimeout(resolve, killAfterMs)); // The random moment.
-        const before = await vm.status();
+        const before = await vm.until((status) => status.protection === 'PROTECTED' && verified(status) > 0);
         signalReplica(leaderOf(before), 'SIGKILL');
         const after = await vm.until((status) => status.leader !== null && status.leader !== before.leader);
-        // The new leader serves for as long as the old one did.
-        await vm.until((status) => (leaderOf(status).status?.framesDelivered ?? 0) > 2000);
+        await vm.until((status) => framesServed(status) > framesServed(after) + 1000);
         const report = await load.stop();
         console.log(
           `start ${start}: killed ${before.leader ?? '?'} after ${killAfterMs} ms, ${after.leader ?? '?'} served; ` +

@@ -4,7 +4,7 @@ import type { VmStatus } from '../../vmm/index.ts';
 import { LoadProcess } from '../framework/load-process.ts';
 import type { LoadReport } from '../framework/load-program.ts';
 import { NetworkNamespace } from '../framework/network-namespace.ts';
-import { hasReturned, leaderOf, signalReplica, TestVm } from '../framework/test-vm.ts';
+import { hasReturned, leaderOf, signalReplica, TestVm, verified } from '../framework/test-vm.ts';
 
 const connections = 8;
 const kills = process.env['GAIA_SOAK'] === undefined ? 2 : 20;
@@ -29,16 +29,16 @@ describe.skipIf(whyImpossible !== undefined)(`free-running guests (${whyImpossib
       String(connections),
     ]);
     const served = (rounds: number) => (now: VmStatus) =>
-      now.leader !== null && (leaderOf(now).status?.verifications ?? 0) > rounds;
+      now.protection === 'PROTECTED' && verified(now) > rounds;
     let status = started;
     for (let kill = 1; kill <= count; kill++) {
-      const before = await vm.until(served((leaderOf(status).status?.verifications ?? 0) + 50));
+      const before = await vm.until(served(verified(status) + 50));
       const { name } = leaderOf(before);
       signalReplica(leaderOf(before), 'SIGKILL');
       status = await vm.until((now) => hasReturned(before, now, name, 'host'));
       expect(status.leader).not.toBe(name);
     }
-    const after = await vm.until(served((leaderOf(status).status?.verifications ?? 0) + 50));
+    const after = await vm.until(served(verified(status) + 50));
     const report = await load.stop();
     const { exchange } = leaderOf(after).status ?? {};
     console.log(

@@ -60,7 +60,9 @@ describe.skipIf(whyImpossible !== undefined)(`a guest ends itself (${whyImpossib
             .map(({ data }) => data['index']),
         ),
       );
-      expect(resets[0]?.slice(0, 2)).toEqual(resets[1]?.slice(0, 2));
+      // A backup may have come in after the first one.
+      const [first = [], second = []] = resets;
+      expect(first.filter((index) => second.includes(index)).length).toBeGreaterThanOrEqual(2);
     },
   );
 });

@@ -33,7 +33,7 @@ describe.skipIf(whyImpossible !== undefined)(`a change of leaders (${whyImpossib
       for (let one = 0; one < availableParallelism(); one++)
         burners.push(execa(process.execPath, ['-e', 'for (;;);'], { reject: false }));
       await pass(busySeconds * 1000);
-      const after = await vm.status();
+      const after = await vm.until(({ leader }) => leader !== null);
       expect(after.leader).toBe(before.leader);
       expect(leaderOf(after).status?.term).toBe(term);
     } finally {

@@ -24,7 +24,7 @@ it.skipIf(whyImpossible !== undefined)(
       ]);
       for (const signal of faults) {
         await new Promise((resolve) => setTimeout(resolve, randomInt(200, 2000))); // The random moment.
-        const before = await vm.status();
+        const before = await vm.until((status) => status.protection === 'PROTECTED');
         signalReplica(leaderOf(before), signal);
         await vm.until((status) => status.leader !== null && status.leader !== before.leader);
         if (signal === 'SIGSTOP') signalReplica(leaderOf(before), 'SIGCONT');

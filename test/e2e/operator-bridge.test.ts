@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { LoadProcess } from '../framework/load-process.ts';
 import type { LoadReport } from '../framework/load-program.ts';
 import { NetworkNamespace } from '../framework/network-namespace.ts';
-import { hasReturned, leaderOf, signalReplica, TestVm } from '../framework/test-vm.ts';
+import { framesServed, hasReturned, leaderOf, signalReplica, TestVm } from '../framework/test-vm.ts';
 
 const whyImpossible = NetworkNamespace.whyImpossible();
 const network = ['--bridge', 'br0', '--address', '192.0.2.10/24', '--gateway', '192.0.2.1'];
@@ -36,7 +36,7 @@ describe.skipIf(whyImpossible !== undefined)(
       expect(started).toMatchObject({ protection: 'PROTECTED', address: '192.0.2.10' });
       const words = [started.address, String(started.port), '4'];
       const load = await LoadProcess.start<LoadReport>(namespace, 'memcached-load.js', words);
-      const before = await vm.until((now) => (leaderOf(now).status?.framesDelivered ?? 0) > 500);
+      const before = await vm.until((now) => now.protection === 'PROTECTED' && framesServed(now) > 500);
       const { name } = leaderOf(before);
       signalReplica(leaderOf(before), 'SIGKILL');
       const after = await vm.until((now) => hasReturned(before, now, name, 'host'));

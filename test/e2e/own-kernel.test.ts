@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { findImage } from '../../images/index.ts';
 import { folders } from '../../vmm/index.ts';
 import { NetworkNamespace, type NamespaceConnection } from '../framework/network-namespace.ts';
-import { leaderOf, TestVm } from '../framework/test-vm.ts';
+import { leaderOf, TestVm, verified } from '../framework/test-vm.ts';
 
 const whyImpossible = NetworkNamespace.whyImpossible();
 
@@ -28,13 +28,15 @@ describe.skipIf(whyImpossible !== undefined)(`an own kernel (${whyImpossible ?? 
       // The boot ends some time after that; a service that is up answers, and a guest at rest is compared.
       let connection: NamespaceConnection | undefined;
       for (let virtualMs = 1000; connection === undefined; virtualMs += 500) {
-        await vm.until((now) => (leaderOf(now).status?.virtualMs ?? 0) > virtualMs);
+        await vm.until(
+          (now) => (now.leader === null ? 0 : (leaderOf(now).status?.virtualMs ?? 0)) > virtualMs,
+        );
         connection = await namespace.connect(status.address, 11211).catch(() => undefined);
       }
       connection.write('version\r\n');
       expect((await connection.receive((bytes) => bytes.includes('\r\n'))).toString()).toMatch(/^VERSION /);
       await connection.close();
-      const compared = await vm.until((now) => (leaderOf(now).status?.verifications ?? 0) > 0);
+      const compared = await vm.until((now) => verified(now) > 0);
       expect(leaderOf(compared).status?.mismatches).toBe(0);
     } finally {
       await vm.remove();

@@ -8,8 +8,7 @@ import { guestAddress, HostedVm } from '../framework/hosted-vm.ts';
 import { LoadProcess } from '../framework/load-process.ts';
 import type { LoadReport } from '../framework/load-program.ts';
 import { NetworkNamespace } from '../framework/network-namespace.ts';
-import { leaderOf, replicaOf } from '../framework/test-vm.ts';
-import type { VmStatus } from '../../vmm/index.ts';
+import { framesServed, leaderOf, replicaOf } from '../framework/test-vm.ts';
 
 const connections = '4';
 const hostNumbers = [0, 1, 2] as const;
@@ -33,8 +32,6 @@ describe.skipIf(whyImpossible !== undefined)(`a VM on three hosts (${whyImpossib
     for (const host of hostNumbers) vm.start(host);
     return vm.until(2, ({ protection }) => protection === 'PROTECTED');
   };
-
-  const framesServed = (status: VmStatus): number => leaderOf(status).status?.framesDelivered ?? 0;
 
   /** The VM is PROTECTED and asked by clients; with the number of its leader's host, and of the other executor's. */
   const serving = async () => {
@@ -62,7 +59,7 @@ describe.skipIf(whyImpossible !== undefined)(`a VM on three hosts (${whyImpossib
     await vm.until(2, (status) => status.leader !== null && framesServed(status) > served + 1000);
     const report = await load.stop();
     const { longestReplyMs, medianReplyMs, operations } = report;
-    const { replicas, lastFailover } = await vm.status(2);
+    const { replicas, lastFailover } = await vm.until(2, ({ replicasUp }) => replicasUp === 3);
     const gapMs = lastFailover?.gapMs;
     console.log(
       `${what}: gap ${gapMs ?? '?'} ms, longest reply ${longestReplyMs.toFixed(0)} ms, median ${medianReplyMs.toFixed(1)} ms, ${operations} operations`,
@@ -87,7 +84,10 @@ describe.skipIf(whyImpossible !== undefined)(`a VM on three hosts (${whyImpossib
       expect(after.term).toBeGreaterThan(before.term);
 
       // What cannot be asked is unknown, on either side of the cut.
-      const outside = await vm.until(other, (status) => replicaOf(status, leader).status === undefined);
+      const outside = await vm.until(
+        other,
+        (status) => status.leader !== null && replicaOf(status, leader).status === undefined,
+      );
       expect(outside.protection).toBe('DEGRADED');
       expect(replicaOf(outside, leader)).toMatchObject({ agentRuns: null, host: hosts.address(host) });
       const inside = await vm.status(host);

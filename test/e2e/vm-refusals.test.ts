@@ -124,7 +124,7 @@ describe.skipIf(whyImpossible !== undefined)(`gaia-vm refuses (${whyImpossible ?
       expect(again.stderr).toMatch(/VM one exists already/);
       expect(again.exitCode).toBe(1);
       expect((await gaiaVm('start', '--name', 'two')).exitCode).toBe(0);
-      expect((await gaiaVm('status', 'one')).exitCode).toBe(0);
+      for (const name of ['one', 'two']) expect((await gaiaVm('wait', name)).exitCode).toBe(0);
       expect((await gaiaVm('list')).stdout).toMatch(/one +PROTECTED[^]*two +PROTECTED/);
     } finally {
       await gaiaVm('stop', 'one');

@@ -27,7 +27,7 @@ describe.skipIf(whyImpossible !== undefined)(`leaders die (${whyImpossible ?? 'r
       try {
         for (let kill = 1; kill <= kills; kill++) {
           await new Promise((resolve) => setTimeout(resolve, randomInt(200, 3000))); // The random moment.
-          const before = await vm.status();
+          const before = await vm.until((status) => status.protection === 'PROTECTED');
           signalReplica(leaderOf(before), 'SIGKILL');
           const killed = performance.now();
           await vm.until(
@@ -45,7 +45,7 @@ describe.skipIf(whyImpossible !== undefined)(`leaders die (${whyImpossible ?? 'r
         const outcome = await load.stop();
         console.log(`${workload.name}: ${outcome.summary}`);
         expect(outcome.faults).toEqual([]);
-        const { status } = leaderOf(await vm.status());
+        const { status } = leaderOf(await vm.until(({ leader }) => leader !== null));
         expect([status?.mismatches, status?.divergentPages]).toEqual([0, 0]);
       } finally {
         load.kill();

@@ -67,6 +67,9 @@ export class AgentProcess {
   }
 }
 
+/** Below what a test may take: what it waited for in vain is said, and what it started is ended. */
+const patienceMs = 240_000;
+
 export class HostedVm {
   readonly name: string;
   readonly #hosts: SeparateHosts;
@@ -145,14 +148,16 @@ export class HostedVm {
     return await this.#json(host, 'status');
   }
 
-  /** The first status on this host that `holds`; asked again until then. */
+  /** The first status on this host that `holds`; asked again until then. Throws when none does for minutes. */
   async until(host: number, holds: (status: VmStatus) => boolean): Promise<VmStatus> {
+    const deadline = performance.now() + patienceMs;
     for (;;) {
       // One that has ended may be what the asked one waits for.
       const failures = [...this.#agents.values()].map(({ failure }) => failure);
       const status = await Promise.race([this.status(host), ...failures]);
       if (status instanceof Error) throw status;
       if (holds(status)) return status;
+      if (performance.now() > deadline) throw new Error(`Still ${JSON.stringify(status)}`);
     }
   }
 

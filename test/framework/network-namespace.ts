@@ -70,8 +70,10 @@ export class NetworkNamespace {
     }
   }
 
+  /** What a test that failed has left running inside ends with it. */
   async remove(): Promise<void> {
     process.off('exit', this.#removeAtExit);
+    await this.endAll();
     await execa('ip', ['netns', 'delete', this.name]);
   }
 }

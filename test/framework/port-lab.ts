@@ -5,7 +5,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { findImage, type Image } from '../../images/index.ts';
+import { buildImage, type Image } from '../../images/index.ts';
 import { LoadProcess } from './load-process.ts';
 import { NetworkNamespace } from './network-namespace.ts';
 import { PortGuest, portQemu, serialFile, type PortGuestStart } from './port-guest.ts';
@@ -62,7 +62,7 @@ export class PortLab {
 
   /** A standing guest whose service answers. */
   async boot(name: string, imageName: string, profile: LabProfile = {}): Promise<PortGuest> {
-    const image = await findImage(imageName);
+    const image = await buildImage(imageName);
     const guest = this.startImage(name, image, profile);
     guest.bootUntil(image.readyMarker ?? '');
     return guest;

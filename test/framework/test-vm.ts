@@ -11,6 +11,9 @@ import { folders, projectFolder } from '../../vmm/index.ts';
 import { faultyDisk } from './faulty-disk.ts';
 import type { NetworkNamespace } from './network-namespace.ts';
 
+/** Below what a test may take: what it waited for in vain is said, and what it started is ended. */
+const patienceMs = 240_000;
+
 export class TestVm {
   readonly name: string;
   readonly #namespace: NetworkNamespace;
@@ -39,11 +42,13 @@ export class TestVm {
     return this.#vm(await this.#gaiaVm('status', this.name, '-o', 'json'));
   }
 
-  /** The first status that `holds`; asked again until then. */
+  /** The first status that `holds`; asked again until then. Throws with the last one when none does for minutes. */
   async until(holds: (status: VmStatus) => boolean): Promise<VmStatus> {
+    const deadline = performance.now() + patienceMs;
     for (;;) {
       const status = await this.status();
       if (holds(status)) return status;
+      if (performance.now() > deadline) throw new Error(`Still ${JSON.stringify(status)}`);
     }
   }
 
@@ -57,9 +62,14 @@ export class TestVm {
     return (JSON.parse(text) as { events: AgentEvent[] }).events;
   }
 
-  /** Asked again until `holds`. */
+  /** Asked again until `holds`. Throws with the last ones when it does not for minutes. */
   async untilEvents(replica: string, holds: (events: readonly AgentEvent[]) => boolean): Promise<void> {
-    while (!holds(await this.events(replica)));
+    const deadline = performance.now() + patienceMs;
+    for (;;) {
+      const events = await this.events(replica);
+      if (holds(events)) return;
+      if (performance.now() > deadline) throw new Error(`Still ${JSON.stringify(events)}`);
+    }
   }
 
   /** What an agent wrote; empty when there is none. */
@@ -111,9 +121,12 @@ export class TestVm {
 
   async remove(): Promise<void> {
     await Promise.all(this.#mounts.splice(0).map((folder) => execa('umount', ['--lazy', folder])));
-    const { vms } = JSON.parse(await this.#gaiaVm('list', '-o', 'json')) as { vms: VmStatus[] };
-    if (vms.some((vm) => vm.name === this.name)) await this.stop();
-    await rm(this.#root, { recursive: true, force: true });
+    try {
+      const { vms } = JSON.parse(await this.#gaiaVm('list', '-o', 'json')) as { vms: VmStatus[] };
+      if (vms.some((vm) => vm.name === this.name)) await this.stop();
+    } finally {
+      await rm(this.#root, { recursive: true, force: true });
+    }
   }
 
   #vm(text: string): VmStatus {
@@ -161,6 +174,16 @@ export function leaderOf(status: VmStatus): ReplicaStatus {
   const leader = status.replicas.find((replica) => replica.name === status.leader);
   if (leader === undefined) throw new Error(`VM ${status.name} has no leader: ${status.reason}`);
   return leader;
+}
+
+/** By the replica that serves; -1: nobody knows one just now. */
+export function framesServed({ leader, replicas }: VmStatus): number {
+  return replicas.find(({ name }) => name === leader)?.status?.framesDelivered ?? -1;
+}
+
+/** Its comparisons or rounds found equal; -1: nobody knows of it just now. */
+export function verified({ leader, replicas }: VmStatus): number {
+  return replicas.find(({ name }) => name === leader)?.status?.verifications ?? -1;
 }
 
 /** The one that executes beside it. */

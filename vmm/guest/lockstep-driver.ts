@@ -73,11 +73,15 @@ export class LockstepDriver implements GuestDriver {
     const { port } = executor;
     this.#around = around;
     this.executor = executor;
-    this.#verifier = new Verifier(port, (partner, text) => {
-      this.#diverged.add(partner);
-      around.event('divergence', text);
-    });
     this.#fingerprints = new FingerprintCheck(port);
+    this.#verifier = new Verifier(
+      port,
+      (union, hashes) => this.#fingerprints.learn(union, hashes),
+      (partner, text) => {
+        this.#diverged.add(partner);
+        around.event('divergence', text);
+      },
+    );
     if (!valid) this.#receiver = new StateReceiver(port);
     around.falcon.setExecutor(around.incarnation, valid);
   }

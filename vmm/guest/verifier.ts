@@ -41,6 +41,7 @@ interface Awaited {
 export class Verifier {
   readonly #port: GuestPort;
   readonly #onDivergence: (partner: ReplicaId, text: string) => void;
+  readonly #onHashed: (union: Uint32Array, hashes: Uint8Array) => void;
   readonly #tree: MerkleTree;
   /** Invariant: every page changed here since the last comparison found equal is set. */
   readonly #unreconciled: Uint32Array;
@@ -55,8 +56,14 @@ export class Verifier {
   #divergentPages = 0;
   #mismatches = 0;
 
-  constructor(port: GuestPort, onDivergence: (partner: ReplicaId, text: string) => void) {
+  /** `onHashed` hears of each union that was hashed here, with the hashes of its pages in a row. */
+  constructor(
+    port: GuestPort,
+    onHashed: (union: Uint32Array, hashes: Uint8Array) => void,
+    onDivergence: (partner: ReplicaId, text: string) => void,
+  ) {
     this.#port = port;
+    this.#onHashed = onHashed;
     this.#onDivergence = onDivergence;
     this.#tree = new MerkleTree(new PageHasher(port.blocks));
     this.#unreconciled = new Uint32Array(port.dirtyBitmap.length);
@@ -138,6 +145,7 @@ export class Verifier {
     this.#tree.build(union);
     const root = this.#tree.root().slice();
     const leaves = this.#tree.leafCount === 0 ? new Uint8Array(0) : this.#tree.levelHashes(0).slice();
+    this.#onHashed(union, leaves);
     const { index, partner } = comparison;
     // The leader keeps the union until it has seen equal roots; what changes from now on is another comparison's.
     this.#unreconciled.fill(0);

@@ -108,6 +108,7 @@ export class GuestPort {
   readonly #view = new DataView(this.#message.buffer);
   #sequence = 0;
   #runSequence = 0;
+  #collections = 0;
   #stopped: Stopped | undefined;
   #released = 0;
   #saveSequence = 0;
@@ -236,11 +237,17 @@ export class GuestPort {
     return this.#readStopped();
   }
 
+  /** How often the dirty bitmap was collected: whoever keeps track of it knows whether somebody else did. */
+  get collections(): number {
+    return this.#collections;
+  }
+
   /**
    * Dirty bitmap into `dirtyBitmap`; returns how many pages. From now on until the next round nothing but the agent
    * changes guest memory, and QEMU serves nobody but the agent.
    */
   collect(): number {
+    this.#collections++;
     this.#call(layout.messageType.collect);
     return this.#argument(0);
   }
