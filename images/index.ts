@@ -3,6 +3,7 @@
 export {
   buildImage,
   defaultCacheFolder,
+  findImage,
   listImages,
   type BuildOptions,
   type BuildProgress,

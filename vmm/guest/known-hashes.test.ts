@@ -1,7 +1,8 @@
 import { expect, it } from 'vitest';
 import { KnownHashes } from './known-hashes.ts';
 
-const hashes = (...values: number[]) => Uint32Array.from(values.flatMap((value) => new Array<number>(8).fill(value)));
+const hashes = (...values: number[]) =>
+  Uint32Array.from(values.flatMap((value) => new Array<number>(8).fill(value)));
 
 it('a page has changed when it is noted first, and whenever its hash is another one than before', () => {
   const known = new KnownHashes(2);
