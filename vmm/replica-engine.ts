@@ -45,6 +45,7 @@ export class ReplicaEngine {
   /** Who may have served last, other than this replica, and when that one was last heard. */
   #formerLeader: ReplicaId | undefined;
   #formerLeaderHeardUs = 0;
+  #hangs = false;
   readonly #first: boolean;
   readonly #executes: boolean;
   readonly #processNumber: number;
@@ -194,9 +195,15 @@ export class ReplicaEngine {
     this.#noteFormerLeader();
     this.#noteDisk();
     // A leader whose guest hangs must not look alive, nor one whose disk does.
-    const hangs = this.#driver?.executor.hangs(nowUs) === true || storage.stalls;
-    if (!hangs) falcon.leaderProgress();
+    this.#noteHang(this.#driver?.executor.hangs(nowUs) === true);
+    if (!this.#hangs && !storage.stalls) falcon.leaderProgress();
     return this.consensus.carryOut() || worked;
+  }
+
+  #noteHang(hangs: boolean): void {
+    if (hangs && !this.#hangs)
+      this.#event('guest-hangs', 'The guest does not come on: another replica is to lead', {});
+    this.#hangs = hangs;
   }
 
   /** Who may have served before this replica: a leader that executes nothing hands its term on, and never did. */

@@ -125,6 +125,19 @@ describe.skipIf(whyImpossible !== undefined)(`one failure (${whyImpossible ?? 'r
       },
     );
 
+    it('a QEMU of the leader that freezes: the backup serves, and the VM is PROTECTED once it goes on', async () => {
+      const before = await unhurt();
+      const [leader, backup] = [leaderOf(before).name, backupOf(before).name];
+      const clients = await load(before);
+      signalReplica(leaderOf(before), 'SIGSTOP', 'qemu');
+      const without = await vm.until((status) => status.leader !== null && status.leader !== leader);
+      expect(without.leader).toBe(backup);
+      signalReplica(leaderOf(before), 'SIGCONT', 'qemu');
+      const after = await unhurt();
+      expect(after.leader).toBe(backup);
+      judge(`frozen QEMU of ${leader}`, await clients.stop());
+    });
+
     it('SIGKILL to the standby: leader and backup go on, nobody notices, PROTECTED by itself', async () => {
       const before = await unhurt();
       const told = listen();

@@ -56,6 +56,8 @@ export class GuestExecutor implements RoundRunner {
   #appliedIndex = 0 as LogIndex;
   #running = 0 as LogIndex;
   #runningSinceUs = 0;
+  /** When it last was seen standing with nothing to execute. */
+  #levelUs = Infinity;
   #extent = toEnd;
   /** Output of the running round leaves as the guest sends it. */
   #releases = false;
@@ -110,9 +112,11 @@ export class GuestExecutor implements RoundRunner {
     return this.#running === 0;
   }
 
-  /** The running round is not coming to its end. */
+  /** Of a guest that serves: the running round does not come to its end, or what is committed is not executed. */
   hangs(nowUs: number): boolean {
-    return !this.stands && nowUs - this.#runningSinceUs > roundHangsUs;
+    if (!this.stands) return nowUs - this.#runningSinceUs > roundHangsUs;
+    if (!this.#serving || this.nextCommitted() === 0) this.#levelUs = nowUs;
+    return nowUs - this.#levelUs > roundHangsUs;
   }
 
   /** Virtual instant at which the running round ends, ns. */
@@ -383,6 +387,7 @@ export class GuestExecutor implements RoundRunner {
     this.#deliver(payload + ROUND_HEADER_BYTES, recordCount(log.memory, at));
     this.#running = index;
     this.#runningSinceUs = this.#falcon.state.nowUs;
+    this.#levelUs = this.#runningSinceUs;
     this.#extent = roundExtent(log.memory, payload);
     this.#releases = release;
     this.#run(index);
