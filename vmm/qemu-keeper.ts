@@ -117,7 +117,8 @@ export class QemuKeeper {
     mkdirSync(rootFolder, { recursive: true, mode: 0o700 });
     closeSync(openSync(serialFile, 'a', 0o600));
     const readable = [guest.kernel, guest.initrd].filter((file) => file !== null);
-    const confinement = { uid, rootFolder, readable, writable: [serialFile, portSocket], devices: [] };
+    const devices = guest.accelerator === 'kvm' ? ['/dev/kvm'] : [];
+    const confinement = { uid, rootFolder, readable, writable: [serialFile, portSocket], devices };
     return confinedCommand(confinement, qemu, [...this.#arguments(), ...sandboxArguments]);
   }
 

@@ -1,8 +1,11 @@
 /** A guest that broke out of its QEMU would find: a user of its own, no rights, no files, no network. */
-import { lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { existsSync, lstatSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { execa } from 'execa';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { VmStatus } from '../../vmm/index.ts';
+import { confinedCommand, vmUid } from '../../vmm/io/qemu/confinement.ts';
 import { NetworkNamespace } from '../framework/network-namespace.ts';
 import { TestVm } from '../framework/test-vm.ts';
 
@@ -58,6 +61,21 @@ describe.skipIf(whyImpossible !== undefined)(`a QEMU is confined (${whyImpossibl
       expect(interfaces?.map((name) => name.trim())).toEqual(['lo:']);
     }
   });
+
+  it.skipIf(!existsSync('/dev/kvm'))(
+    'one that is to run under KVM has that device, and no other has',
+    async () => {
+      const rootFolder = mkdtempSync(join(tmpdir(), 'gaia-confined-'));
+      const opens = async (devices: string[]) => {
+        const confinement = { uid: vmUid(999), rootFolder, readable: [], writable: [], devices };
+        const [command, words] = confinedCommand(confinement, '/usr/bin/test', ['-w', '/dev/kvm']);
+        return (await execa(command, words, { reject: false })).exitCode;
+      };
+      expect(await opens(['/dev/kvm'])).toBe(0);
+      expect(await opens([])).toBe(1);
+      rmSync(rootFolder, { recursive: true });
+    },
+  );
 
   it('what agents keep is open to their user alone', () => {
     const entries = vm.folders().flatMap((folder) => walk(folder));
