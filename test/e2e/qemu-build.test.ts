@@ -112,45 +112,49 @@ describe('a build that cannot be', () => {
   });
 });
 
-test('a build killed while unpacking, configuring and compiling is carried on by the next, and never looks finished', async () => {
-  const id = buildId(readRecipe(repository), await sourceVersion());
-  const work = join(tree.cache('qemu/work'), id);
+test(
+  'a build killed while unpacking, configuring and compiling is carried on by the next, and never looks finished',
+  { timeout: 900_000 },
+  async () => {
+    const id = buildId(readRecipe(repository), await sourceVersion());
+    const work = join(tree.cache('qemu/work'), id);
 
-  const unpacking = build();
-  await unpacking.makes(join(work, 'draft/tree'));
-  await unpacking.kill();
-  expect(existsSync(join(work, 'tree'))).toBe(false);
+    const unpacking = build();
+    await unpacking.makes(join(work, 'draft/tree'));
+    await unpacking.kill();
+    expect(existsSync(join(work, 'tree'))).toBe(false);
 
-  const configuring = build();
-  await configuring.makes(join(work, 'build/config.log'));
-  await configuring.kill();
-  expect(existsSync(join(work, 'configured'))).toBe(false);
-  const unpackedAt = statSync(join(work, 'tree')).mtimeMs;
+    const configuring = build();
+    await configuring.makes(join(work, 'build/config.log'));
+    await configuring.kill();
+    expect(existsSync(join(work, 'configured'))).toBe(false);
+    const unpackedAt = statSync(join(work, 'tree')).mtimeMs;
 
-  const compiling = build();
-  await compiling.makes(join(work, 'build/trace/trace-backends_tpm.c'));
-  await compiling.kill();
-  // The kernel gives this lock away when ninja and all its compilers are gone.
-  execFileSync('flock', [join(work, 'processes.lock'), 'true']);
-  expect(statSync(join(work, 'tree')).mtimeMs).toBe(unpackedAt);
-  const configuredAt = statSync(join(work, 'configured')).mtimeMs;
+    const compiling = build();
+    await compiling.makes(join(work, 'build/trace/trace-backends_tpm.c'));
+    await compiling.kill();
+    // The kernel gives this lock away when ninja and all its compilers are gone.
+    execFileSync('flock', [join(work, 'processes.lock'), 'true']);
+    expect(statSync(join(work, 'tree')).mtimeMs).toBe(unpackedAt);
+    const configuredAt = statSync(join(work, 'configured')).mtimeMs;
 
-  const resumed = build();
-  await resumed.prints('% ');
-  const second = await build().ended;
-  expect(second).toMatchObject({
-    exitCode: 1,
-    stderr: expect.stringContaining(`gaia-vm: Process ${resumed.pid} is building QEMU`) as string,
-  });
-  const { exitCode, stderr } = await resumed.interrupt();
-  expect(stderr).toContain('gaia-vm: Interrupted: run the command again to carry on');
-  expect(exitCode).toBe(130);
-  expect(statSync(join(work, 'configured')).mtimeMs).toBe(configuredAt);
-  expect(leftovers()).toEqual(['work']);
-  // What the killed run had compiled is not compiled again.
-  const [firstSteps = 0, resumedSteps] = stepsOfRuns(readFileSync(join(work, 'build.log'), 'utf8'));
-  expect(resumedSteps).toBeLessThan(firstSteps);
-});
+    const resumed = build();
+    await resumed.prints('% ');
+    const second = await build().ended;
+    expect(second).toMatchObject({
+      exitCode: 1,
+      stderr: expect.stringContaining(`gaia-vm: Process ${resumed.pid} is building QEMU`) as string,
+    });
+    const { exitCode, stderr } = await resumed.interrupt();
+    expect(stderr).toContain('gaia-vm: Interrupted: run the command again to carry on');
+    expect(exitCode).toBe(130);
+    expect(statSync(join(work, 'configured')).mtimeMs).toBe(configuredAt);
+    expect(leftovers()).toEqual(['work']);
+    // What the killed run had compiled is not compiled again.
+    const [firstSteps = 0, resumedSteps] = stepsOfRuns(readFileSync(join(work, 'build.log'), 'utf8'));
+    expect(resumedSteps).toBeLessThan(firstSteps);
+  },
+);
 
 /** How many steps each run of ninja had before it. */
 function stepsOfRuns(log: string): number[] {
