@@ -6,9 +6,12 @@ import { createInterface, type Interface } from 'node:readline';
 interface QmpReply {
   readonly return?: unknown;
   readonly error?: { readonly desc: string };
+  readonly event?: string;
 }
 
 export class QmpClient {
+  /** Names of the events that came before the last answer. */
+  readonly events: string[] = [];
   readonly #socket: Socket;
   readonly #interface: Interface;
   readonly #lines: AsyncIterator<string>;
@@ -37,6 +40,7 @@ export class QmpClient {
       const reply = JSON.parse(line.value) as QmpReply;
       if (reply.error !== undefined) throw new Error(reply.error.desc);
       if ('return' in reply) return reply.return;
+      if (reply.event !== undefined) this.events.push(reply.event);
     }
   }
 
