@@ -101,6 +101,8 @@ describeInLab('the gaia port greets', (lab) => {
     expect(await people('info status')).toMatch(/VM status: paused/);
     expect(await people('xp /1xw 0')).toMatch(/0x00000000/);
     expect(await qmp.execute('query-status')).toMatchObject({ running: false });
+    const blocker = 'the guest is replicated by gaia-port';
+    expect(await qmp.execute('query-migrate')).toMatchObject({ 'blocked-reasons': [blocker] });
     expect(guest.runFor(1000).virtualNs).toBe(1000);
     qmp.close();
   });
