@@ -3,7 +3,7 @@ import { closeSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { findImage } from '../../../images/index.ts';
+import { findImage, type Image } from '../../../images/index.ts';
 import { native } from '../../../native/binding.ts';
 import { areaOffset, stopReason, version } from '../../../vmm/io/qemu/layout.ts';
 import type { PortLab } from '../../framework/port-lab.ts';
@@ -244,29 +244,62 @@ describeInLab('without a port', (lab) => {
     process.env['GAIA_QEMU'] ??= lab.qemu;
   });
 
-  it('QEMU runs guests as ever: nothing of its own memory is shared, nothing is held, migration is free', async () => {
+  /** Boots an image, with `icount` as its option unless empty, and lets `look` at it before it ends. */
+  async function boot(
+    name: string,
+    icount: string,
+    look: (qemu: QemuProcess, qmp: QmpClient, image: Image) => Promise<void>,
+  ): Promise<void> {
     const image = await findImage('memcached');
-    await lab.namespace.addTap('plain', hostNetwork);
-    const place = { folder: lab.folder, name: 'plain' };
-    const qmpPath = join(lab.folder, 'plain.qmp');
-    const args = imageArguments(image, {
-      lockstep: false,
-      tapName: 'plain',
+    await lab.namespace.addTap(name, hostNetwork);
+    const place = { folder: lab.folder, name };
+    const qmpPath = join(lab.folder, `${name}.qmp`);
+    const lockstep = icount !== '';
+    const args = imageArguments(image, { lockstep, tapName: name, serialFile: serialFile(place), qmpPath });
+    const qemu = new QemuProcess({
+      args: args.map((arg, at) => (args[at - 1] === '-icount' ? icount : arg)),
       serialFile: serialFile(place),
-      qmpPath,
+      namespace: lab.namespace,
     });
-    const qemu = new QemuProcess({ args, serialFile: serialFile(place), namespace: lab.namespace });
     try {
       await qemu.waitForSerial(image.readyMarker ?? '', bootTimeoutMs);
-      const endpoint = { namespace: lab.namespace, host: guestAddress, port: image.port ?? 0 };
-      expect(await memcachedRoundTrip(endpoint, 'key', 'a value')).toBe('a value');
-      expect(readFileSync(`/proc/${qemu.pid}/maps`, 'utf8')).not.toMatch(/memfd:gaia/);
       const qmp = await QmpClient.connect(qmpPath);
-      expect(await qmp.execute('query-migrate')).not.toHaveProperty('blocked-reasons');
+      await look(qemu, qmp, image);
       qmp.close();
       expect(qemu.stderr).toBe('');
     } finally {
       await qemu.stop();
+      await lab.namespace.run('ip', ['link', 'delete', name]);
     }
+  }
+
+  async function expectService(image: Image): Promise<void> {
+    const endpoint = { namespace: lab.namespace, host: guestAddress, port: image.port ?? 0 };
+    expect(await memcachedRoundTrip(endpoint, 'key', 'a value')).toBe('a value');
+  }
+
+  it('QEMU runs guests as ever: nothing of its own memory is shared, nothing is held, migration is free', async () => {
+    await boot('plain', '', async (qemu, qmp, image) => {
+      await expectService(image);
+      expect(readFileSync(`/proc/${qemu.pid}/maps`, 'utf8')).not.toMatch(/memfd:gaia/);
+      expect(await qmp.execute('query-migrate')).not.toHaveProperty('blocked-reasons');
+    });
+  });
+
+  it('a guest whose instructions are counted boots and serves', async () => {
+    await boot('counted', 'shift=2,sleep=on', async (_qemu, _qmp, image) => {
+      await expectService(image);
+    });
+  });
+
+  // Its clock runs so far ahead of its clients' that an answer of theirs comes seconds late: it serves, but slowly.
+  it('a guest whose idle clock leaps boots, runs on, and a monitor is heard', async () => {
+    await boot('leaping', 'shift=2,sleep=off', async (_qemu, qmp) => {
+      expect(await qmp.execute('query-status')).toMatchObject({ running: true });
+      await qmp.execute('stop');
+      expect(await qmp.execute('query-status')).toMatchObject({ running: false });
+      await qmp.execute('cont');
+      expect(await qmp.execute('query-status')).toMatchObject({ running: true });
+    });
   });
 });
