@@ -4,6 +4,7 @@ import type { GuestBlock } from '../../vmm/io/qemu/port.ts';
 import type { PortGuest } from './port-guest.ts';
 import type { PortLab } from './port-lab.ts';
 import { giveOrder, orderIsDone, writingFirmware } from './port-machine.ts';
+import { ramOf } from './port-processor.ts';
 
 /** Real-mode memory that nothing else uses: from behind the order page to the video memory. */
 export const writerPages = { first: 0x10, last: 0x9e } as const;
@@ -61,6 +62,30 @@ export class WriterGuest {
   wordOf(page: number): number {
     return new DataView(this.ram.memory, page * 4096).getUint16(0, true);
   }
+}
+
+/** The beginning of what carries out an order: `add es:[…], ax`, and its opposite. */
+export const writerCode = {
+  adds: Uint8Array.of(0x26, 0x01, 0x06),
+  subtracts: Uint8Array.of(0x26, 0x29, 0x06),
+} as const;
+
+/** Changes the code of a writer that stands, from outside; returns the bit of its page. */
+export function changeWriter({ port }: PortGuest, from: Uint8Array, to: Uint8Array): number {
+  const bios = port.blocks.find(({ name }) => name === 'pc.bios');
+  if (bios === undefined) throw new Error('The writer has no firmware');
+  const code = Buffer.from(bios.memory);
+  const at = code.indexOf(from);
+  if (at === -1) throw new Error('The writer’s code is not what is to be changed');
+  code.set(to, at);
+  return bios.bitmapBit + Math.floor(at / 4096);
+}
+
+/** Lets any guest that runs the writer carry out one order; returns what its page holds then. */
+export function writeWord(guest: PortGuest, word: number): number {
+  giveOrder(ramOf(guest), word, [writerPages.first]);
+  while (!orderIsDone(ramOf(guest))) guest.runFor(roundNs);
+  return new DataView(ramOf(guest), writerPages.first * 4096).getUint16(0, true);
 }
 
 /** The same pages each time the tests run. */

@@ -1,19 +1,15 @@
 /** Device state: equal guests save equal bytes, any machine takes it any number of times, and code stays translated. */
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { setBit } from '../../../merkle/bitmap.ts';
 import { arpAsker, arpRequest } from '../../framework/arp-frame.ts';
 import { LockstepPair } from '../../framework/lockstep-pair.ts';
 import type { PortGuest } from '../../framework/port-guest.ts';
-import {
-  giveOrder,
-  guestAddress,
-  orderIsDone,
-  tickingFirmware,
-  ticksOf,
-  writingFirmware,
-} from '../../framework/port-machine.ts';
+import { guestAddress, tickingFirmware, ticksOf, writingFirmware } from '../../framework/port-machine.ts';
 import { ramOf } from '../../framework/port-processor.ts';
 import { describeInLab } from '../../framework/port-suite.ts';
+import { QmpClient } from '../../framework/qmp-client.ts';
+import { changeWriter, writerCode, writeWord } from '../../framework/writer-guest.ts';
 import { findImage } from '../../../images/index.ts';
 
 const asker = '10.71.0.77';
@@ -80,46 +76,74 @@ describeInLab('the clock of a free-running guest', (lab) => {
   });
 });
 
-/** The beginning of `add es:[…], ax` in the writer, and of `sub es:[…], ax`. */
-const addition = Uint8Array.of(0x26, 0x01, 0x06);
-const subtraction = Uint8Array.of(0x26, 0x29, 0x06);
-const page = 0x10;
+/** How often QEMU has dropped what it translated. */
+interface Flushes {
+  /** All code. */
+  readonly code: number;
+  /** All addresses: QEMU calls it a partial flush where not every mode of the processor was in use. */
+  readonly addresses: number;
+}
+
+async function flushes(qmp: QmpClient): Promise<Flushes> {
+  const answer = (await qmp.execute('x-query-jit')) as { 'human-readable-text': string };
+  const count = (what: string): number => {
+    const [, digits] = new RegExp(`^${what} +(\\d+)$`, 'm').exec(answer['human-readable-text']) ?? [];
+    if (digits === undefined) throw new Error(`No "${what}" in: ${answer['human-readable-text']}`);
+    return Number(digits);
+  };
+  return {
+    code: count('TB flush count'),
+    addresses: count('TLB full flushes') + count('TLB partial flushes'),
+  };
+}
 
 describeInLab('code that the agent has changed', (lab) => {
-  function write(guest: PortGuest, word: number): number {
-    giveOrder(ramOf(guest), word, [page]);
-    while (!orderIsDone(ramOf(guest))) guest.runFor(100_000);
-    return new DataView(ramOf(guest), page * 4096).getUint16(0, true);
-  }
-
-  /** Changes the writer's code from outside; returns the bit of the page. */
-  function change(guest: PortGuest, from: Uint8Array, to: Uint8Array): number {
-    const bios = guest.port.blocks.find(({ name }) => name === 'pc.bios');
-    if (bios === undefined) throw new Error('A pc has firmware');
-    const code = Buffer.from(bios.memory);
-    const at = code.indexOf(from);
-    expect(at).toBeGreaterThan(0);
-    code.set(to, at);
-    return bios.bitmapBit + Math.floor(at / 4096);
-  }
-
   it('runs after a load that drops translations, and after one that keeps them only when its page is named', () => {
     const guest = lab.startFirmware('writer', writingFirmware());
-    expect(write(guest, 9)).toBe(9);
+    expect(writeWord(guest, 9)).toBe(9);
     guest.port.pause();
     const { bytes, checksum } = guest.port.save();
-    change(guest, addition, subtraction);
+    changeWriter(guest, writerCode.adds, writerCode.subtracts);
     guest.port.load(bytes, checksum);
-    expect(write(guest, 2)).toBe(7);
+    expect(writeWord(guest, 2)).toBe(7);
 
     guest.port.pause();
     const again = guest.port.save();
-    const bit = change(guest, subtraction, addition);
+    const bit = changeWriter(guest, writerCode.subtracts, writerCode.adds);
     guest.port.load(again.bytes, again.checksum, true);
     // That it goes on with what it has translated shows that translations were kept.
-    expect(write(guest, 2)).toBe(5);
+    expect(writeWord(guest, 2)).toBe(5);
     setBit(guest.port.applyBitmap, bit);
     expect(guest.port.invalidate()).toBe(1);
-    expect(write(guest, 2)).toBe(7);
+    expect(writeWord(guest, 2)).toBe(7);
+  });
+
+  it(`stays translated over ${loads} loads that keep it, addresses over none, and neither over another load`, async () => {
+    const qmpPath = join(lab.folder, 'flushes.qmp');
+    const guest = lab.startFirmware('flushes', writingFirmware(), { qmpPath });
+    const qmp = await QmpClient.connect(qmpPath);
+    writeWord(guest, 1);
+    let before = await flushes(qmp);
+    expect(writeWord(guest, 1)).toBe(2);
+    expect(await flushes(qmp)).toEqual(before);
+    for (let times = 0; times < loads; times++) {
+      guest.port.pause();
+      const { bytes, checksum } = guest.port.save();
+      guest.port.load(bytes, checksum, true);
+      // As good as new, and named.
+      setBit(guest.port.applyBitmap, changeWriter(guest, writerCode.adds, writerCode.adds));
+      expect(guest.port.invalidate()).toBe(1);
+      expect(writeWord(guest, 1)).toBe(times + 3);
+      const after = await flushes(qmp);
+      expect(after.code, `load ${times}`).toBe(before.code);
+      expect(after.addresses, `load ${times}`).toBeGreaterThan(before.addresses);
+      before = after;
+    }
+    guest.port.pause();
+    const { bytes, checksum } = guest.port.save();
+    guest.port.load(bytes, checksum);
+    expect(writeWord(guest, 1)).toBe(loads + 3);
+    expect((await flushes(qmp)).code).toBeGreaterThan(before.code);
+    qmp.close();
   });
 });

@@ -10,15 +10,18 @@ import { NetworkNamespace } from '../../framework/network-namespace.ts';
 import type { PortGuest } from '../../framework/port-guest.ts';
 import { lastOrder, orderPage } from '../../framework/port-machine.ts';
 import { describeInLab } from '../../framework/port-suite.ts';
-import { PageDice, whyNoKvm, WriterGuest, writerPages } from '../../framework/writer-guest.ts';
+import {
+  changeWriter,
+  PageDice,
+  whyNoKvm,
+  writerCode,
+  WriterGuest,
+  writerPages,
+} from '../../framework/writer-guest.ts';
 
 const rounds = 100;
 const { first: firstPage, last: lastPage } = writerPages;
 const roundNs = 200_000;
-
-/** The beginning of `add es:[…], ax` in the writer, and of `sub es:[…], ax`. */
-const writersAddition = Uint8Array.of(0x26, 0x01, 0x06);
-const subtraction = Uint8Array.of(0x26, 0x29, 0x06);
 
 const whyNoNamespace = NetworkNamespace.whyImpossible();
 
@@ -106,14 +109,7 @@ describe.each([
       it('code that the agent has written runs once the translations of its page are dropped', () => {
         const page = firstPage;
         write(5, [page]);
-        const bios = guest.port.blocks.find(({ name }) => name === 'pc.bios');
-        if (bios === undefined) throw new Error('A pc has firmware');
-        const code = Buffer.from(bios.memory);
-        const at = code.indexOf(writersAddition);
-        expect(at).toBeGreaterThan(0);
-        code.set(subtraction, at);
-        const bit = bios.bitmapBit + Math.floor(at / 4096);
-        setBit(guest.port.applyBitmap, bit);
+        setBit(guest.port.applyBitmap, changeWriter(guest, writerCode.adds, writerCode.subtracts));
         expect(guest.port.invalidate()).toBe(1);
         const before = words.get(page) ?? 0;
         write(5, [page]);
