@@ -2,13 +2,21 @@
 import { beforeAll, expect, it } from 'vitest';
 import { countBits } from '../../../merkle/bitmap.ts';
 import { native } from '../../../native/binding.ts';
-import { messageType, runRelease, status, stopReason, version } from '../../../vmm/io/qemu/layout.ts';
+import {
+  loadKeepCode,
+  messageType,
+  runRelease,
+  status,
+  stopReason,
+  version,
+} from '../../../vmm/io/qemu/layout.ts';
 import { arpAsker, arpRequest } from '../../framework/arp-frame.ts';
 import { MemoryCopy } from '../../framework/guest-memory.ts';
 import { exchange, portMessage } from '../../framework/port-message.ts';
 import type { PortGuest } from '../../framework/port-guest.ts';
-import { guestAddress, haltingFirmware, hostNetwork } from '../../framework/port-machine.ts';
+import { guestAddress, haltingFirmware, hostNetwork, writingFirmware } from '../../framework/port-machine.ts';
 import { describeInLab } from '../../framework/port-suite.ts';
+import { changeWriter, writerCode, writeWord } from '../../framework/writer-guest.ts';
 
 const askers = Array.from({ length: 200 }, (_, number) => `10.71.0.${10 + number}`);
 const unclaimedMs = 500;
@@ -204,6 +212,23 @@ describeInLab('when the agent dies right after asking', (lab) => {
     guest.claimAgain();
     const run = portMessage(messageType.run, guest.virtualNs + 1e6, guest.port.deliver.head);
     expect(exchange(guest.port.socketFd, run)).toMatchObject({ status: status.unusable });
+  });
+
+  it('for a load that keeps translations, whose pages it never names, the next one’s load drops them', () => {
+    const guest = lab.startFirmware('kept', writingFirmware());
+    expect(writeWord(guest, 9)).toBe(9);
+    guest.port.pause();
+    const { bytes, checksum } = guest.port.save();
+    changeWriter(guest, writerCode.adds, writerCode.subtracts);
+    native().portSend(guest.port.socketFd, portMessage(messageType.load, bytes, checksum, loadKeepCode));
+    guest.hangUp();
+    guest.claimAgain();
+    // That it goes on with what it has translated shows that translations were kept.
+    expect(writeWord(guest, 2)).toBe(11);
+    guest.port.pause();
+    const again = guest.port.save();
+    guest.port.load(again.bytes, again.checksum);
+    expect(writeWord(guest, 2)).toBe(9);
   });
 
   it('for nothing, before it has claimed the guest, another one may', () => {
