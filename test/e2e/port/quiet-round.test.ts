@@ -3,7 +3,7 @@ import { closeSync, openSync } from 'node:fs';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { findImage } from '../../../images/index.ts';
 import { hasBit, setBit } from '../../../merkle/bitmap.ts';
-import { pageBytes, stopReason } from '../../../vmm/io/qemu/layout.ts';
+import { entryKind, pageBytes, stopReason } from '../../../vmm/io/qemu/layout.ts';
 import type { GuestPort, RoundLimits } from '../../../vmm/io/qemu/port.ts';
 import { arpAsker, arpRequest } from '../../framework/arp-frame.ts';
 import { differingPages, MemoryCopy } from '../../framework/guest-memory.ts';
@@ -17,6 +17,9 @@ const requests = askers.map((asker) => arpRequest(guestAddress, asker));
 /** More than any card has buffers for. */
 const floodAskers = Array.from({ length: 6 }, () => askers).flat();
 const flood = floodAskers.map((asker) => arpRequest(guestAddress, asker));
+/** Requests that any card has buffers for. */
+const liveBatch = 20;
+const answersLimitMs = 20_000;
 /** What QEMU's own 4-second watchdogs and the like could not explain. */
 const longMs = 5000;
 
@@ -31,6 +34,18 @@ function whyNoKvm(): string | undefined {
 
 function answered(guest: PortGuest): string[] {
   return guest.takeOutput().flatMap((frame) => arpAsker(frame, guestAddress) ?? []);
+}
+
+/** The same of a running guest, once there are `count` of them. */
+function awaitAnswered(guest: PortGuest, count: number): string[] {
+  const got: string[] = [];
+  const begun = performance.now();
+  while (got.length < count) {
+    if (performance.now() - begun > answersLimitMs)
+      throw new Error(`Guest ${guest.name} gave ${got.length} of ${count} answers; QEMU: ${guest.errors}`);
+    got.push(...answered(guest));
+  }
+  return got;
 }
 
 /** Makes `backup` equal to `leader`, both standing after a round: the agent's part in a few lines. Returns pages sent. */
@@ -165,6 +180,43 @@ describe.each([
       got.push(...answered(guest));
       expect(guest.deliverTail).toBe(guest.port.deliver.head);
       expect(got.sort()).toEqual(floodAskers.sort());
+      guest.port.drop(guest.held.head);
+    });
+
+    it('answers all that it is given in the midst of a round before that ends', () => {
+      answered(guest);
+      guest.beginWithin({});
+      for (let from = 0; from < requests.length; from += liveBatch) {
+        for (const request of requests.slice(from, from + liveBatch)) guest.give(entryKind.frame, request);
+        expect(guest.port.deliverLive(guest.port.deliver.head)).toBe(guest.port.deliver.head);
+        const batch = askers.slice(from, from + liveBatch);
+        expect(awaitAnswered(guest, batch.length).sort()).toEqual([...batch].sort());
+        expect(guest.takeStopped()).toBeUndefined();
+      }
+      expect(guest.port.stop().reason).toBe(stopReason.pause);
+      guest.port.drop(guest.held.head);
+    });
+
+    it('keeps what it was given in the midst of a round and has not taken first in line for the next', () => {
+      const asked: string[] = [];
+      answered(guest);
+      guest.beginWithin({});
+      // A guest that runs makes room meanwhile, but not for so many.
+      let tail: number;
+      do {
+        for (const request of flood) guest.give(entryKind.frame, request);
+        asked.push(...floodAskers);
+        tail = guest.port.deliverLive(guest.port.deliver.head);
+      } while (tail === guest.port.deliver.head);
+      const got = awaitAnswered(guest, 1);
+      expect(guest.deliverTail).toBe(tail);
+      expect(guest.port.stop().deliverTail).toBe(tail);
+      got.push(...answered(guest));
+      expect(got.length).toBeLessThan(asked.length);
+      const stopped = guest.runWithin(untilQuiet);
+      expect(stopped.deliverTail).toBe(guest.port.deliver.head);
+      got.push(...answered(guest));
+      expect(got.sort()).toEqual(asked.sort());
       guest.port.drop(guest.held.head);
     });
 
