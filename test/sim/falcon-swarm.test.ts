@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { chooseFaults, type FaultPlan } from './fault-plan.ts';
 import type { Prng } from './prng.ts';
 import { hunt, PLANTED_BUGS } from './planted-bugs.ts';
-import { runSeed } from './swarm.ts';
+import { runSeed, SwarmFailure } from './swarm.ts';
 
 /** Wall time for seeds that nobody has run before; `GAIA_SIM_SECONDS` gives them more. */
 const FRESH_SECONDS = Number(process.env['GAIA_SIM_SECONDS'] ?? 15);
@@ -41,6 +41,11 @@ describe('the Falcon log under faults', () => {
 
   it('does the same twice under one seed', () => {
     expect(runSeed(31)).toEqual(runSeed(31));
+  });
+
+  it('tells by which command what fails is run again', () => {
+    const { message } = new SwarmFailure(31, new Error('nobody leads'), true);
+    expect(message).toBe('Seed 31: nobody leads; "npm run sim -- --seed 31" replays it');
   });
 });
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { huntRounds, ROUND_BUGS } from './round-bugs.ts';
-import { runRounds } from './round-swarm.ts';
+import { RoundFailure, runRounds } from './round-swarm.ts';
 
 /** Wall time for seeds that nobody has run before; `GAIA_SIM_SECONDS` gives them more. */
 const FRESH_SECONDS = Number(process.env['GAIA_SIM_SECONDS'] ?? 10);
@@ -25,6 +25,11 @@ describe('rounds under faults', () => {
 
   it('do the same twice under one seed', () => {
     expect(runRounds(31)).toEqual(runRounds(31));
+  });
+
+  it('tell by which command what fails is run again', () => {
+    const { message } = new RoundFailure(31, new Error('nobody leads'), true);
+    expect(message).toBe('Seed 31: nobody leads; "npm run sim -- --rounds --seed 31" replays it');
   });
 });
 

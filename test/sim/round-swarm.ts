@@ -9,8 +9,11 @@ const RUN_US = 1_500_000;
 export class RoundFailure extends Error {
   readonly seed: number;
 
-  constructor(seed: number, cause: unknown) {
-    super(`Seed ${seed}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+  /** `asChosen`: the seed alone says what was run. */
+  constructor(seed: number, cause: unknown, asChosen: boolean) {
+    const text = cause instanceof Error ? cause.message : String(cause);
+    const replay = asChosen ? `; "npm run sim -- --rounds --seed ${seed}" replays it` : '';
+    super(`Seed ${seed}: ${text}${replay}`, { cause });
     this.name = 'RoundFailure';
     this.seed = seed;
   }
@@ -26,6 +29,6 @@ export function runRounds(seed: number, options: RoundOptions = {}): RoundResult
   try {
     return cluster.run(RUN_US);
   } catch (error) {
-    throw new RoundFailure(seed, error);
+    throw new RoundFailure(seed, error, Object.keys(options).length === 0);
   }
 }

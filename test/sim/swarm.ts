@@ -9,9 +9,11 @@ const RUN_US = 4_000_000;
 export class SwarmFailure extends Error {
   readonly seed: number;
 
-  constructor(seed: number, cause: unknown) {
+  /** `asChosen`: the seed alone says what was run. */
+  constructor(seed: number, cause: unknown, asChosen: boolean) {
     const text = cause instanceof Error ? cause.message : String(cause);
-    super(`Seed ${seed}: ${text}`, { cause });
+    const replay = asChosen ? `; "npm run sim -- --seed ${seed}" replays it` : '';
+    super(`Seed ${seed}: ${text}${replay}`, { cause });
     this.name = 'SwarmFailure';
     this.seed = seed;
   }
@@ -28,6 +30,6 @@ export function runSeed(seed: number, options: SwarmOptions = {}): RunResult {
   try {
     return cluster.run(options.faultUs ?? RUN_US);
   } catch (error) {
-    throw new SwarmFailure(seed, error);
+    throw new SwarmFailure(seed, error, Object.keys(options).length === 0);
   }
 }
