@@ -2,6 +2,9 @@
  * The leader's side: what each peer holds, what is shipped to it next, what is committed, and whether a
  * majority still listens. A record is committed when a majority of the voters holds it durably and it is
  * of the own term, or precedes one that is; a first record of the own term goes before anything else.
+ *
+ * That majority need not include the leader's own disk. Whoever leads next was elected by one of those voters,
+ * and so has the record; a leader that restarts without it gets it from them, as any backup that lacks some does.
  */
 import type { LogIndex, ReplicaId } from '../ids.ts';
 import { MessageKind, type ControlMessage } from './control-message.ts';
