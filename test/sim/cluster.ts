@@ -52,7 +52,7 @@ export class Cluster implements HostWorld {
   readonly checker: SafetyChecker;
   readonly operator: Operator;
   /** Plants a bug into each new replica: for the tests that show that the simulator bites. */
-  readonly plant: (replica: FalconReplica) => void;
+  readonly plant: (replica: FalconReplica, host: Machine) => void;
   readonly times: FalconTimes;
   nextRegionId = 1;
   readonly #saboteur: Saboteur;
@@ -61,7 +61,11 @@ export class Cluster implements HostWorld {
   #rebases = 0;
   #healed = false;
 
-  constructor(seed: number, plan: (prng: Prng) => FaultPlan, plant: (replica: FalconReplica) => void) {
+  constructor(
+    seed: number,
+    plan: (prng: Prng) => FaultPlan,
+    plant: (replica: FalconReplica, host: Machine) => void,
+  ) {
     this.prng = new Prng(seed);
     this.plan = plan(this.prng);
     this.plant = plant;

@@ -40,6 +40,8 @@ export interface Machine {
   readonly gone: boolean;
   /** Its log was lost, and it is not level again. */
   readonly logLost: boolean;
+  /** A planted bug: what leaders of the past still put is read, too. */
+  readsOldRegions: boolean;
   /** By replica: where each one's acks for this one lie. */
   readonly ackMemory: (Uint8Array | undefined)[];
   step(): void;
@@ -68,7 +70,7 @@ export interface HostWorld {
   readonly regions: Map<number, Region>;
   readonly checker: Observer;
   readonly times: FalconTimes;
-  readonly plant: (replica: FalconReplica) => void;
+  readonly plant: (replica: FalconReplica, host: Machine) => void;
   nextRegionId: number;
   host(id: ReplicaId): Machine;
   mayLose(host: Machine): boolean;

@@ -45,6 +45,9 @@ export class Host implements Machine {
   pausedUntilUs = 0;
   ackMemory: (Uint8Array | undefined)[] = [];
   appliedIndex = 0;
+  /** A planted bug: what leaders of the past still put is read, too. */
+  readsOldRegions = false;
+  #oldRegions: Region[] = [];
   readonly #wire: Wire;
   #wakeAtUs = Infinity;
   #wakeWantedUs = Infinity;
@@ -106,6 +109,7 @@ export class Host implements Machine {
     }
     this.replica = replica;
     this.region = undefined;
+    this.#oldRegions = [];
     this.ackMemory = [];
     this.#wire.reset();
     if (this.executes && this.guest === undefined) this.#newGuest();
@@ -120,7 +124,7 @@ export class Host implements Machine {
   #recover(): FalconReplica | undefined {
     const { cluster, disk } = this;
     const replica = new FalconReplica(this.#settings());
-    cluster.plant(replica);
+    cluster.plant(replica, this);
     this.appliedIndex = disk.base.index;
     if (this.guest !== undefined && this.guest.appliedIndex < disk.base.index) this.guest.valid = false;
     for (let index = disk.base.index + 1; index <= disk.lastIndex; index++) {
@@ -316,6 +320,7 @@ export class Host implements Machine {
 
   #poll(replica: FalconReplica): void {
     const { region } = this;
+    for (const old of this.#oldRegions) this.#pollRing(replica, old);
     if (region !== undefined && replica.regionIsOpen(region.writer, toTerm(region.term))) {
       replica.readHeartbeat(region.writer, region.heartbeat, 0);
       this.#pollRing(replica, region);
@@ -372,7 +377,8 @@ export class Host implements Machine {
   #openRegion(replica: FalconReplica): void {
     const { cluster } = this;
     for (let request = replica.takeRegionRequest(); request; request = replica.takeRegionRequest()) {
-      cluster.regions.delete(this.regionId);
+      if (this.readsOldRegions && this.region !== undefined) this.#oldRegions.push(this.region);
+      else cluster.regions.delete(this.regionId);
       this.region = new Region(request.writer, request.term, cluster.plan.ringSlots);
       this.regionId = cluster.nextRegionId++;
       cluster.regions.set(this.regionId, this.region);

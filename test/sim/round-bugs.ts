@@ -9,22 +9,30 @@ import { RoundFailure, runRounds } from './round-swarm.ts';
 
 export interface RoundBug {
   readonly name: string;
+  /** What goes wrong by it, in the words of whoever finds that. */
+  readonly says: RegExp;
   readonly harder: Partial<RoundPlan>;
   readonly plant: (host: SimHost) => void;
 }
 
-/** Runs seeds from 1 on until one fails; that seed and what it said, or undefined. */
-export function huntRounds(bug: RoundBug, seedsMax: number): { seed: number; found: string } | undefined {
-  const plan = (prng: Prng): RoundPlan => ({ ...chooseRoundPlan(prng), ...bug.harder });
+/** What the seed chose, and what makes it harder. */
+export function hardPlan(harder: Partial<RoundPlan>): (prng: Prng) => RoundPlan {
+  return (prng) => ({ ...chooseRoundPlan(prng), ...harder });
+}
+
+/** Runs seeds from 1 on until one fails as the bug must; says how, or else how the first one failed. */
+export function huntRounds(bug: RoundBug, seedsMax: number): string {
+  let other: string | undefined;
   for (let seed = 1; seed <= seedsMax; seed++) {
     try {
-      runRounds(seed, { plant: bug.plant, plan });
+      runRounds(seed, { plant: bug.plant, plan: hardPlan(bug.harder) });
     } catch (error) {
-      if (error instanceof RoundFailure) return { seed, found: error.message };
-      throw error;
+      if (!(error instanceof RoundFailure)) throw error;
+      if (bug.says.test(error.message)) return error.message;
+      other ??= error.message;
     }
   }
-  return undefined;
+  return other ?? 'No seed found anything';
 }
 
 const crashes: Partial<RoundPlan> = {
@@ -37,7 +45,8 @@ const crashes: Partial<RoundPlan> = {
 export const ROUND_BUGS: readonly RoundBug[] = [
   {
     name: 'output leaves as soon as the inputs are committed, as only lockstep may',
-    harder: { ...crashes },
+    says: /releases a frame of record \d+, which \d has not applied/,
+    harder: crashes,
     plant: ({ runner }) => {
       if (runner === undefined) return;
       const execute = runner.execute.bind(runner);
@@ -46,6 +55,7 @@ export const ROUND_BUGS: readonly RoundBug[] = [
   },
   {
     name: 'output leaves once the removal of the backup is proposed, before it has committed',
+    says: /releases a frame of record \d+, which \d has not applied/,
     harder: { mode: 'vsmr', partitionEveryUs: 60_000, messageDelayUsMax: 20, messageStraggles: 0 },
     plant: (host) => {
       const partners = host.loop?.partners;
@@ -57,6 +67,7 @@ export const ROUND_BUGS: readonly RoundBug[] = [
   },
   {
     name: 'a guest that a new agent finds counts as VALID',
+    says: /executes record (\d+) behind record \1/,
     harder: { ...crashes, roundUsMax: 3_000, proposeIdleUsMax: 1_000 },
     plant: (host) => {
       host.trustsWhatItFinds = true;
@@ -64,6 +75,7 @@ export const ROUND_BUGS: readonly RoundBug[] = [
   },
   {
     name: 'what was compared is forgotten when the comparison is given up',
+    says: /page \d+ differs .* and is in no set/,
     harder: { ...crashes, partitionEveryUs: 60_000 },
     plant: ({ exchange }) => {
       if (exchange === undefined) return;
@@ -73,6 +85,7 @@ export const ROUND_BUGS: readonly RoundBug[] = [
   },
   {
     name: 'what was collected but not yet united is forgotten by a new agent',
+    says: /page \d+ differs .* and is in no set/,
     harder: { ...crashes, dieAtStore: 0.01 },
     plant: ({ guest }) => {
       if (guest === undefined) return;
@@ -85,7 +98,8 @@ export const ROUND_BUGS: readonly RoundBug[] = [
   },
   {
     name: 'the names of the last equal rounds are not compared',
-    harder: { ...crashes },
+    says: /page \d+ differs .* and is in no set/,
+    harder: crashes,
     plant: ({ exchange }) => {
       if (exchange === undefined) return;
       const settle = exchange.set.settle.bind(exchange.set);
@@ -94,27 +108,8 @@ export const ROUND_BUGS: readonly RoundBug[] = [
     },
   },
   {
-    name: 'a backup takes what the leader of an older term sends',
-    harder: {
-      mode: 'vsmr',
-      pauseEveryUs: 60_000,
-      messageStraggles: 0.1,
-      messageDelayUsMax: 300,
-      dieAtStore: 0,
-    },
-    plant: (host) => {
-      const { exchange } = host;
-      if (exchange === undefined) return;
-      const receive = exchange.receive.bind(exchange);
-      exchange.receive = (from, bytes, waits, nowUs) =>
-        receive(host.replica?.leader ?? from, bytes, waits, nowUs);
-      const take = exchange.backup.receive.bind(exchange.backup);
-      exchange.backup.receive = (message, nowUs) =>
-        take({ ...message, term: host.replica?.term ?? 0 }, nowUs);
-    },
-  },
-  {
     name: 'common versions are not cleared when a side begins anew, and their names are not compared',
+    says: /applied record \d+, but (page \d+ is|its devices are) not/,
     harder: { mode: 'vsmr', partitionEveryUs: 60_000, crashEveryUs: 1_000_000_000, dieAtStore: 0 },
     plant: ({ exchange }) => {
       if (exchange === undefined) return;
@@ -130,7 +125,8 @@ export const ROUND_BUGS: readonly RoundBug[] = [
   },
   {
     name: 'a backup that was made equal keeps the output that it held',
-    harder: { ...crashes },
+    says: /contradicts what clients have seen/,
+    harder: crashes,
     plant: ({ guest }) => {
       if (guest === undefined) return;
       const load = guest.loadState.bind(guest);
@@ -143,7 +139,8 @@ export const ROUND_BUGS: readonly RoundBug[] = [
   },
   {
     name: 'whoever has a guest counts as VALID',
-    harder: { ...crashes },
+    says: /an eligible executor runs, but nobody serves/,
+    harder: crashes,
     plant: ({ replica, incarnation }) => {
       if (replica === undefined) return;
       const tell = replica.setExecutor.bind(replica);
@@ -152,6 +149,7 @@ export const ROUND_BUGS: readonly RoundBug[] = [
   },
   {
     name: 'a guest is named in the executing set before it was made equal',
+    says: /releases a frame of record \d+, which \d has not applied/,
     harder: { ...crashes, crashTakesGuest: 1 },
     plant: (host) => {
       const partners = host.loop?.partners;

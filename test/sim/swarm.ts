@@ -2,6 +2,7 @@
 import type { FalconReplica } from '../../vmm/core/falcon/replica.ts';
 import { Cluster, type RunResult } from './cluster.ts';
 import { chooseFaults, type FaultPlan } from './fault-plan.ts';
+import type { Machine } from './host-world.ts';
 import type { Prng } from './prng.ts';
 
 const RUN_US = 4_000_000;
@@ -20,7 +21,7 @@ export class SwarmFailure extends Error {
 }
 
 export interface SwarmOptions {
-  readonly plant?: (replica: FalconReplica) => void;
+  readonly plant?: (replica: FalconReplica, host: Machine) => void;
   readonly plan?: (prng: Prng) => FaultPlan;
   readonly faultUs?: number;
 }

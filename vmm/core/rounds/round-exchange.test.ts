@@ -271,6 +271,23 @@ describe('the exchange of a round', () => {
     expect(pair.backup.set.valid).toBe(true);
   });
 
+  it.each([
+    ['another one leads', toReplicaId(2)],
+    ['the same one leads again', A],
+  ])('a backup takes nothing more of an older term when %s', (_case, leader) => {
+    const pair = new Pair(12);
+    pair.round(1, 'adopt');
+    pair.run(2);
+    pair.begin('adopt', 2);
+    pair.turn(false);
+    pair.backup.enterTerm(2, leader, false);
+    pair.backup.stand({ index: 2, adopts: true }, pair.nowUs);
+    const before = pair.backupGuest.memory.slice();
+    pair.settle(false, 300);
+    expect(pair.leaderOutcome).toBeUndefined();
+    expect(pair.backupGuest.memory).toEqual(before);
+  });
+
   it('memory that does not keep what was written is told on both sides, and is no longer VALID', () => {
     const pair = new Pair(11);
     pair.round(1, 'adopt');
