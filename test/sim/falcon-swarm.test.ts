@@ -1,5 +1,7 @@
 import { describe, expect, it } from 'vitest';
+import { chooseFaults } from './fault-plan.ts';
 import { hardPlan, hunt, PLANTED_BUGS } from './planted-bugs.ts';
+import { Prng } from './prng.ts';
 import { runSeed, SwarmFailure } from './swarm.ts';
 
 /** Wall time for seeds that nobody has run before; `GAIA_SIM_SECONDS` gives them more. */
@@ -17,6 +19,11 @@ const REGRESSION_SEEDS = [5, 7, 9, 15, 19, 20, 48, 1520, 2017221, 2017477, 20176
 describe('the Falcon log under faults', () => {
   it.each(REGRESSION_SEEDS)('keeps its promises under seed %i, which once broke one', (seed) => {
     expect(runSeed(seed).committed).toBeGreaterThan(0);
+  });
+
+  it('is run with three, five and seven replicas by those seeds', () => {
+    const sizes = REGRESSION_SEEDS.map((seed) => chooseFaults(new Prng(seed)).replicas);
+    expect(new Set(sizes)).toEqual(new Set([3, 5, 7]));
   });
 
   it(
