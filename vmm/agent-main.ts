@@ -1,6 +1,7 @@
 /** Entry point of an agent process: `agent-main.js VM REPLICA`. */
 import { appendFileSync } from 'node:fs';
 import { Agent } from './agent.ts';
+import { explainError } from './core/errors.ts';
 import { readVmPlan, replicaFiles } from './vm-plan.ts';
 
 process.umask(0o077);
@@ -22,11 +23,8 @@ try {
   process.exit(1);
 }
 
-/** What an operator can mend is said in one line; anything else with its stack. */
 function explain(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  const { code } = error as NodeJS.ErrnoException;
-  if (code === 'ENOSPC')
+  if (error instanceof Error && 'code' in error && error.code === 'ENOSPC')
     return `No space is left for ${replicaFiles(vm, name).stateFolder}: free some, the agent is started again by itself`;
-  return code?.startsWith('GAIA_') === true ? error.message : (error.stack ?? error.message);
+  return explainError(error);
 }

@@ -8,7 +8,7 @@ import { Worker } from 'node:worker_threads';
 import { native } from '../native/binding.ts';
 import type { AgentStatus, Failover } from './agent-status.ts';
 import { Announcer } from './announcer.ts';
-import { GaiaError } from './core/errors.ts';
+import { explainError, GaiaError } from './core/errors.ts';
 import type { ReplicaId } from './core/ids.ts';
 import type { EngineCommand, EngineEvent, EngineReport, EngineStart } from './engine-protocol.ts';
 import type { Question } from './io/transport/control-line.ts';
@@ -224,7 +224,7 @@ export class Agent {
     });
     this.#worker = worker;
     worker.on('error', (error) => {
-      this.#log(`engine failed: ${error.stack ?? error.message}`);
+      this.#log(`engine failed: ${explainError(error)}`);
       process.exit(1);
     });
     return new Promise((resolve) => {

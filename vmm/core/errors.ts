@@ -25,3 +25,13 @@ export class BrokenEnvironmentError extends GaiaError {
     this.remedy = remedy;
   }
 }
+
+/**
+ * For a log: what an operator can mend is said in one line, anything else with its stack. An error from another thread
+ * has lost its class, and kept its code.
+ */
+export function explainError(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const isExpected = 'code' in error && String(error.code).startsWith('GAIA_');
+  return isExpected ? error.message : (error.stack ?? error.message);
+}
