@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -73,6 +73,21 @@ describe('three replicas whose records must be on disk', () => {
       expect(falcon.log.checksumAt(commitIndex)).toBe(checksum);
     }
   });
+});
+
+it('a replica whose segments were moved away gets its log from the others, and its vote with it', () => {
+  const first = begin('disk');
+  first.until('replica 0 serves', () => first.replica(0).falcon.mayServe);
+  first.commit(50, 100);
+  end(first);
+  const own = join(folder, '2');
+  for (const name of readdirSync(own)) if (name.startsWith('segment-')) rmSync(join(own, name));
+
+  const again = begin('disk');
+  const { falcon } = again.replica(2);
+  expect(falcon.state.logLost).toBe(true);
+  again.until('it is level', () => !falcon.state.logLost && !existsSync(join(own, 'log-lost')));
+  expect(falcon.commitIndex).toBeGreaterThan(50);
 });
 
 it('three replicas with their records in memory lead nobody after all of them were cut off', () => {

@@ -1,4 +1,13 @@
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
@@ -156,6 +165,27 @@ it('a replica whose segments are gone knows that it lost them, also after it was
   const sound = open('disk');
   expect(sound.falcon.state.logLost).toBe(false);
   sound.close();
+});
+
+it('a harmed log is refused, and once its segments are moved away as the refusal says, the replica has no vote', () => {
+  const first = open('disk');
+  lead(first);
+  propose(first, 3, 10);
+  first.close();
+  const segment = join(folder, 'segment-0000000001.log');
+  const bytes = readFileSync(segment);
+  const at = bytes.indexOf('FREC') + 20;
+  bytes.writeUInt8(bytes.readUInt8(at) ^ 1, at);
+  writeFileSync(segment, bytes);
+  const remedy = `move its segment-*.log files out of ${folder}, all of them: the replica comes back without a log`;
+  expect(() => open('disk')).toThrow(remedy);
+  const elsewhere = join(folder, 'harmed');
+  mkdirSync(elsewhere);
+  for (const name of readdirSync(folder).filter((file) => file.startsWith('segment-')))
+    renameSync(join(folder, name), join(elsewhere, name));
+  const again = open('disk');
+  expect(again.falcon.state.logLost).toBe(true);
+  again.close();
 });
 
 it('a log whose term and vote are gone is refused, and stays as it is', () => {

@@ -28,7 +28,7 @@ export class HardStateError extends GaiaError {
   constructor(file: string, what: string) {
     super(
       'GAIA_HARD_STATE',
-      `${file} ${what}: the replica must not vote without it; remove the replica and add it anew`,
+      `${file} ${what}: the replica must not vote without it; put back the very file that it had last, or end the VM and start it afresh`,
     );
   }
 }

@@ -1,4 +1,5 @@
 /** What can be wrong with a durable log, each named so that an operator knows what to do. */
+import { dirname } from 'node:path';
 import { getSystemErrorName } from 'node:util';
 import { GaiaError } from '../../core/errors.ts';
 
@@ -18,6 +19,11 @@ export class LogRefusedError extends GaiaError {
   }
 }
 
+/** What helps where the log of one replica cannot be taken up, and the others still have theirs. */
+export function goOnWithoutLog(folder: string): string {
+  return `move its segment-*.log files out of ${folder}, all of them: the replica comes back without a log, and has no vote until it is level`;
+}
+
 /** A record that was durable once can no longer be read. */
 export class LogCorruptError extends LogRefusedError {
   readonly offsetBytes: number;
@@ -29,7 +35,7 @@ export class LogCorruptError extends LogRefusedError {
       'GAIA_LOG_CORRUPT',
       file,
       `${file} is harmed at byte ${offsetBytes}, where record ${index} should be (${what}), and what lies behind was on disk already: ` +
-        'this replica must not go on without it; check the disk, then remove the replica and add it anew',
+        `this replica must not vote without it; check the disk, then ${goOnWithoutLog(dirname(file))}`,
     );
     this.offsetBytes = offsetBytes;
     this.index = index;

@@ -16,7 +16,7 @@ import { native } from '../../../native/binding.ts';
 import type { Crc32c } from '../../core/falcon/crc32c.ts';
 import type { RecordMemory } from '../../core/falcon/record.ts';
 import type { LogIndex, Term } from '../../core/ids.ts';
-import { LogCorruptError, LogRefusedError } from './log-errors.ts';
+import { goOnWithoutLog, LogCorruptError, LogRefusedError } from './log-errors.ts';
 import { LogChain } from './log-chain.ts';
 import {
   BASE_OFFSET,
@@ -139,7 +139,7 @@ class Recovery {
         throw new LogRefusedError(
           'GAIA_LOG_GAP',
           missing,
-          `${missing} is missing, though ${file} is there: put it back, or remove the replica and add it anew`,
+          `${missing} is missing, though ${file} is there: put it back, or ${goOnWithoutLog(this.#folder)}`,
         );
       }
       const fd = openSync(file, this.#repair ? 'r+' : 'r');
