@@ -62,8 +62,21 @@ export function haltingFirmware(): Uint8Array {
 
 /** Page that holds the writer's orders: a word to add, then segments up to a zero. */
 export const orderPage = 7;
+/** The same for the second processor of `writingPairFirmware`. */
+export const secondOrderPage = 8;
 /** This word, once added everywhere, ends the writer in a halt. */
 export const lastOrder = 0xffff;
+
+const writerLoop = [
+  'f390 a10070 85c0 74f7', // wait: pause; ax = [0x7000]; jump to wait while it is 0
+  'be0270', //               si = 0x7002
+  '8b1c 85db 740b', //       next: bx = [si]; jump to done when it is 0
+  '8ec3 2601060000', //      es = bx; es:[0] += ax
+  '4646 ebef', //            si += 2; jump to next
+  'c70600700000', //         done: [0x7000] = 0
+  '3dffff 75d8', //          jump to wait unless ax was the last order
+  'f4 ebfd', //              hlt; jump back
+].join('');
 
 /**
  * Spins on the order page. When the agent has put a word there, adds it to the first word of each segment listed,
@@ -72,15 +85,29 @@ export const lastOrder = 0xffff;
 export function writingFirmware(): Uint8Array {
   return firmwareOf(
     [
-      'fa 31c0 8ed8', //         cli; ds = 0
-      'f390 a10070 85c0 74f7', // wait: pause; ax = [0x7000]; jump to wait while it is 0
-      'be0270', //               si = 0x7002
-      '8b1c 85db 740b', //       next: bx = [si]; jump to done when it is 0
-      '8ec3 2601060000', //      es = bx; es:[0] += ax
-      '4646 ebef', //            si += 2; jump to next
-      'c70600700000', //         done: [0x7000] = 0
-      '3dffff 75d8', //          jump to wait unless ax was the last order
-      'f4 ebfd', //              hlt; jump back
+      'fa 31c0 8ed8', // cli; ds = 0
+      writerLoop,
+    ].join(''),
+  );
+}
+
+/** The same on two processors, each with an order page of its own: the first starts the second. */
+export function writingPairFirmware(): Uint8Array {
+  return firmwareOf(
+    [
+      'fa 66b91b000000 0f32', //       cli; read the APIC's base
+      'bb0001 f6c401 7435', //         bx = 0x100; jump to write unless this is the first processor
+      '2e660f011673f0', //             lgdt [descriptors]
+      '0f20c0 0c01 0f22c0', //         protected mode on
+      'bb0800 8ec3', //                es = the flat segment
+      '24fe 0f22c0', //                protected mode off; es keeps its limit
+      '266766c7050003e0fe00450c00', // INIT to all others
+      '266766c7050003e0feff460c00', // they start at 0xff000, where this code is
+      '31db', //                       bx = 0
+      '8edb', //                       write: ds = bx
+      writerLoop,
+      '0f0079f00f00', //               descriptors: where the table lies, 16 bytes
+      '0000000000000000 ffff00000093cf00', // none, and all memory for data, accessed already: ROM stays as it is
     ].join(''),
   );
 }
@@ -145,8 +172,13 @@ export function ticksOf(memory: ArrayBuffer): number {
 }
 
 /** Orders the writer to add `word` to the first word of each page. The guest must stand. */
-export function giveOrder(memory: ArrayBuffer, word: number, pages: readonly number[]): void {
-  const order = new DataView(memory, orderPage * 4096, 4096);
+export function giveOrder(
+  memory: ArrayBuffer,
+  word: number,
+  pages: readonly number[],
+  at: number = orderPage,
+): void {
+  const order = new DataView(memory, at * 4096, 4096);
   // Real mode: a segment counts 16 bytes.
   [...pages.map((page) => page * 256), 0].forEach((segment, index) => {
     order.setUint16(2 + 2 * index, segment, true);
@@ -154,6 +186,6 @@ export function giveOrder(memory: ArrayBuffer, word: number, pages: readonly num
   order.setUint16(0, word, true);
 }
 
-export function orderIsDone(memory: ArrayBuffer): boolean {
-  return new DataView(memory, orderPage * 4096).getUint16(0, true) === 0;
+export function orderIsDone(memory: ArrayBuffer, at: number = orderPage): boolean {
+  return new DataView(memory, at * 4096).getUint16(0, true) === 0;
 }

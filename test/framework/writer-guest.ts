@@ -1,19 +1,34 @@
 /** A guest of a few dozen instructions that writes just the pages it is told to, under KVM as well as under TCG. */
 import { closeSync, openSync } from 'node:fs';
+import { native } from '../../native/binding.ts';
 import type { GuestBlock } from '../../vmm/io/qemu/port.ts';
+import type { Machine } from '../../vmm/io/qemu/profile.ts';
+import { NetworkNamespace } from './network-namespace.ts';
 import type { PortGuest } from './port-guest.ts';
 import type { PortLab } from './port-lab.ts';
-import { giveOrder, orderIsDone, writingFirmware } from './port-machine.ts';
+import {
+  giveOrder,
+  orderIsDone,
+  orderPage,
+  secondOrderPage,
+  writingFirmware,
+  writingPairFirmware,
+} from './port-machine.ts';
 import { ramOf } from './port-processor.ts';
 
 /** Real-mode memory that nothing else uses: from behind the order page to the video memory. */
 export const writerPages = { first: 0x10, last: 0x9e } as const;
 
 const roundNs = 200_000;
-const roundsMax = 1000;
+const roundsMax = 300;
+
+/** Why no writer runs here under this accelerator; undefined when one does. */
+export function whyNoWriter(accelerator: 'kvm' | 'tcg'): string | undefined {
+  return NetworkNamespace.whyImpossible() ?? (accelerator === 'kvm' ? whyNoKvm() : undefined);
+}
 
 /** Undefined when this machine has a KVM that can be opened; tiny guests run under any. */
-export function whyNoKvm(): string | undefined {
+function whyNoKvm(): string | undefined {
   try {
     closeSync(openSync('/dev/kvm', 'r+'));
     return undefined;
@@ -22,31 +37,67 @@ export function whyNoKvm(): string | undefined {
   }
 }
 
+interface WriterMachine {
+  readonly accelerator: 'kvm' | 'tcg';
+  readonly machine: Machine;
+  /** With two, each writes every other page. */
+  readonly vcpus: 1 | 2;
+  /** KVM tells of dirty pages by a ring for each vCPU, not by a bitmap; where it has none, QEMU takes the bitmap. */
+  readonly dirtyRing: boolean;
+}
+
+const dirtyRingEntries = 4096;
+
+/**
+ * What the tests of writers run on: of KVM, machine, vCPUs and dirty ring in every pair, and one of TCG for each kind of
+ * firmware. `thorough` ones stand for the others in what takes long.
+ */
+export const writerMachines: readonly (WriterMachine & { readonly thorough: boolean })[] = [
+  { accelerator: 'kvm', machine: 'pc', vcpus: 1, dirtyRing: false, thorough: true },
+  { accelerator: 'kvm', machine: 'pc', vcpus: 2, dirtyRing: true, thorough: false },
+  { accelerator: 'kvm', machine: 'microvm', vcpus: 1, dirtyRing: true, thorough: false },
+  { accelerator: 'kvm', machine: 'microvm', vcpus: 2, dirtyRing: false, thorough: false },
+  { accelerator: 'tcg', machine: 'pc', vcpus: 1, dirtyRing: false, thorough: true },
+  { accelerator: 'tcg', machine: 'microvm', vcpus: 2, dirtyRing: false, thorough: false },
+];
+
 export class WriterGuest {
   readonly guest: PortGuest;
   readonly ram: GuestBlock;
+  /** The pages that hold its orders, one for each vCPU: all are written when an order is done. */
+  readonly orderPages: readonly number[];
 
-  private constructor(guest: PortGuest) {
+  private constructor(guest: PortGuest, vcpus: 1 | 2) {
     this.guest = guest;
     const ram = guest.port.blocks.find(({ name }) => name === 'ram0');
     if (ram === undefined) throw new Error('The guest has no ram0');
     this.ram = ram;
+    this.orderPages = [orderPage, secondOrderPage].slice(0, vcpus);
   }
 
-  static start(lab: PortLab, name: string, accelerator: 'kvm' | 'tcg'): WriterGuest {
-    const args = lab.firmwareArguments(name, writingFirmware(), { accelerator, lockstep: false });
-    // A KVM without hardware virtualization refuses to set some of the host's registers; 16-bit code needs none.
-    const cpu = args.map((arg, at) => (args[at - 1] === '-cpu' ? 'qemu64' : arg));
-    return new WriterGuest(lab.start(name, cpu));
+  static start(lab: PortLab, name: string, writer: WriterMachine): WriterGuest {
+    const { dirtyRing, ...machine } = writer;
+    const firmware = writer.vcpus === 1 ? writingFirmware() : writingPairFirmware();
+    const profile = { ...machine, lockstep: false, hostTscKhz: native().tscKhz() };
+    const args = lab.firmwareArguments(name, firmware, profile).map((arg, at, all) => {
+      // A KVM without hardware virtualization refuses to set some of the host's registers; 16-bit code needs none.
+      if (all[at - 1] === '-cpu') return 'qemu64';
+      return all[at - 1] === '-accel' && dirtyRing ? `${arg},dirty-ring-size=${dirtyRingEntries}` : arg;
+    });
+    return new WriterGuest(lab.start(name, args), writer.vcpus);
   }
 
   /** Orders it to add `word` to the first word of each page; it must stand. */
   order(word: number, pages: readonly number[]): void {
-    giveOrder(this.ram.memory, word, pages);
+    const { orderPages } = this;
+    for (const [vcpu, at] of orderPages.entries()) {
+      const own = pages.filter((page) => page % orderPages.length === vcpu);
+      giveOrder(this.ram.memory, word, own, at);
+    }
   }
 
   get isDone(): boolean {
-    return orderIsDone(this.ram.memory);
+    return this.orderPages.every((at) => orderIsDone(this.ram.memory, at));
   }
 
   /** Lets it carry out an order, in as many rounds as it takes. */
@@ -54,7 +105,8 @@ export class WriterGuest {
     this.order(word, pages);
     for (let round = 0; !this.isDone; round++) {
       if (round === roundsMax) throw new Error(`The guest does not write; QEMU: ${this.guest.errors}`);
-      this.guest.runFor(roundNs);
+      // A busy host may keep one vCPU waiting through many short rounds.
+      this.guest.runFor(roundNs * (1 + round));
     }
   }
 
