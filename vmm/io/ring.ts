@@ -158,8 +158,7 @@ export class RingConsumer {
     const bytes = entryBytes(length);
     const { length: capacity } = this.data;
     const fits = bytes <= available && bytes <= capacity - place;
-    if (available > capacity || length > this.payloadBytesMax || !fits)
-      throw this.harmed(position, length);
+    if (available > capacity || length > this.payloadBytesMax || !fits) throw this.harmed(position, length);
     return length;
   }
 
