@@ -48,6 +48,11 @@ const [alpha, beta, gamma] = [1, 2, 3].map((n) => {
   return `{name: ${['', 'alpha', 'beta', 'gamma'][n] ?? ''}, address: "192.0.2.${n}:7700"}`;
 }) as [string, string, string];
 
+it('takes what carries the words between hosts, and no other than there is', () => {
+  expect(check(`${hosts(alpha, beta, gamma)}provider: verbs\n`)).toMatchObject({ provider: 'verbs' });
+  expect(() => check('provider: infiniband\n')).toThrow(/^vm.yaml:1 "provider" must be .* \(tcp, verbs\)/);
+});
+
 it('takes three replicas on hosts of their own', () => {
   const value = check(
     hosts(alpha, beta, '{name: gamma, address: "192.0.2.3:7700", stateDir: /srv/web1, bridge: br1}'),

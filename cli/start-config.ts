@@ -16,6 +16,10 @@ export function readStartConfig(file: string): Record<string, unknown> {
     throw new UsageError(
       `${file} lists replicas on separate hosts: run "gaia-vm agent --config ${file}" on each of them`,
     );
+  if (value['provider'] !== undefined)
+    throw new UsageError(
+      `${file} names a "provider", which carries what separate hosts say: here all replicas are on this machine`,
+    );
   return value;
 }
 

@@ -13,6 +13,7 @@ const options: HostOptions = {
   memoryBytes: 1,
   execution: { mode: undefined, accelerator: 'auto', vcpus: 1 },
   durability: 'disk',
+  provider: 'tcp',
   guestAddress: '192.0.2.10/24',
   gateway: '',
   replicas: [place('alpha', '192.0.2.1'), place('beta', '192.0.2.2'), place('gamma', '192.0.2.2')],

@@ -2,6 +2,7 @@
 import type { ExecutionWish } from './execution-choice.ts';
 import { GaiaError } from './core/errors.ts';
 import type { PeerAddress } from './io/transport/meeting.ts';
+import type { FabricProviderName } from './vm-plan.ts';
 import type { GuestImage } from './vm-start.ts';
 
 export interface HostOptions {
@@ -10,6 +11,7 @@ export interface HostOptions {
   readonly memoryBytes: number;
   readonly execution: ExecutionWish;
   readonly durability: 'disk' | 'memory';
+  readonly provider: FabricProviderName;
   /** Of the guest on the bridges' network, with prefix length. */
   readonly guestAddress: string;
   /** The guest's way out of that network; empty: none. */

@@ -108,7 +108,7 @@ function makeDraft(
   qemu: InstalledQemu,
   { mode, reason, accelerator }: Execution,
 ): VmPlan {
-  const { name, image, memoryBytes, durability, guestAddress, gateway } = options;
+  const { name, image, memoryBytes, durability, provider, guestAddress, gateway } = options;
   const addresses = options.replicas.map(({ address }) => address);
   const { taps, uid, mac } = networkIdentity(name, addresses);
   const replicas = options.replicas.map((replica, index): ReplicaPlan => ({
@@ -134,7 +134,7 @@ function makeDraft(
     rtcBase: '',
   };
   const shared = sharedFacts({
-    ...{ name, mode, durability, guest, replicas, guestAddress, gateway },
+    ...{ name, mode, durability, provider, guest, replicas, guestAddress, gateway },
     qemuBuild: qemu.buildId,
   });
   return {
@@ -142,6 +142,7 @@ function makeDraft(
     ...{ name, mode, modeReason: reason, durability, replicas, guest },
     clusterId: '',
     transport: 'fabric',
+    provider,
     qemu: qemu.file,
     uid,
     network: { bridge: place.bridge, hostAddress: gateway, guestAddress, joined: true },

@@ -13,7 +13,8 @@ beforeEach(() => {
   writeFileSync(kernel, 'kernel');
   writeFileSync(initrd, 'initrd');
   of = {
-    ...{ name: 'web1', durability: 'disk', mode: 'lockstep', guestAddress: '192.0.2.10/24', gateway: '' },
+    ...{ name: 'web1', durability: 'disk', mode: 'lockstep', provider: 'tcp' },
+    ...{ guestAddress: '192.0.2.10/24', gateway: '' },
     guest: {
       ...{ image: 'memcached', kernel, initrd, kernelArguments: ['quiet'], readyMarker: null, port: null },
       ...{ machine: 'pc', memoryBytes: 256 << 20, vcpus: 1, accelerator: 'tcg', scans: false },
@@ -38,6 +39,12 @@ it('names a QEMU of another build, with both builds', () => {
   const found = refusal({ ...of, qemuBuild: 'fedcba9876543210' });
   expect(found?.code).toBe('GAIA_PEER_QEMU');
   expect(found?.text).toMatch(/beta runs QEMU build fedcba9876543210, replica alpha build 0123456789abcdef/);
+});
+
+it('names another provider of the fabric, with both', () => {
+  const found = refusal({ ...of, provider: 'verbs' });
+  expect(found?.code).toBe('GAIA_PEER_CONFIG');
+  expect(found?.text).toMatch(/replica beta says provider verbs, that of replica alpha tcp: give all hosts/);
 });
 
 it('names another image by its contents, where its name is the same', () => {

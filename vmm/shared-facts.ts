@@ -12,6 +12,7 @@ export type SharedFacts = Readonly<Record<string, string>>;
 export interface FactsOf {
   readonly name: string;
   readonly durability: string;
+  readonly provider: string;
   readonly mode: string;
   readonly guest: Omit<GuestPlan, 'mac' | 'rtcBase'>;
   readonly replicas: readonly Pick<ReplicaPlan, 'name' | 'peerAddress'>[];
@@ -26,6 +27,7 @@ export function sharedFacts(of: FactsOf): SharedFacts {
     name: of.name,
     mode: of.mode,
     durability: of.durability,
+    provider: of.provider,
     accel: guest.accelerator,
     vcpus: String(guest.vcpus),
     memory: `${guest.memoryBytes / 2 ** 20}M`,

@@ -12,6 +12,8 @@ import type { TransportSettings } from './io/transport/open.ts';
 
 /** What carries consensus; see docs/transport.md. */
 export type TransportName = 'shm' | 'fabric';
+/** What carries a fabric: TCP, or RDMA verbs. */
+export type FabricProviderName = 'tcp' | 'verbs';
 
 export interface ReplicaPlan {
   readonly id: ReplicaId;
@@ -61,6 +63,8 @@ export interface VmPlan {
   /** Why that mode, for people. */
   readonly modeReason: string;
   readonly transport: TransportName;
+  /** What carries the transport `fabric`; absent: TCP. */
+  readonly provider?: FabricProviderName;
   /** What a record must be before it counts: on the disks of a majority, or in their memory. */
   readonly durability: 'disk' | 'memory';
   readonly qemu: string;
@@ -98,7 +102,7 @@ export function transportSettings(plan: VmPlan, self: ReplicaId): TransportSetti
   const address = plan.replicas.find(({ id }) => id === self)?.peerAddress;
   if (address === undefined)
     throw new GaiaError('GAIA_VM_PLAN', `Replica ${self} of VM ${plan.name} has no address for its peers`);
-  return { kind: 'fabric', provider: 'tcp;ofi_rxm', address: address.host };
+  return { kind: 'fabric', provider: `${plan.provider ?? 'tcp'};ofi_rxm`, address: address.host };
 }
 
 /** Folders and files of one replica; nothing is made. */

@@ -28,6 +28,7 @@ interface HostConfig {
   readonly replicas?: number | readonly ReplicaConfig[];
   readonly durability?: 'disk' | 'memory';
   readonly transport?: string;
+  readonly provider?: 'tcp' | 'verbs';
   readonly bridge?: string;
   readonly address?: string;
   readonly gateway?: string;
@@ -78,7 +79,15 @@ async function hostOptions(
   file: string,
   say: (line: string) => void,
 ): Promise<HostOptions> {
-  const { name = 'web1', replicas, bridge, address, gateway = '', durability = 'disk' } = config;
+  const {
+    name = 'web1',
+    replicas,
+    bridge,
+    address,
+    gateway = '',
+    durability = 'disk',
+    provider = 'tcp',
+  } = config;
   if (typeof replicas !== 'object')
     throw new UsageError(
       `${file} lists no replicas: "gaia-vm start --config ${file}" runs all three on this machine`,
@@ -96,7 +105,7 @@ async function hostOptions(
       `Image ${guest.name} needs ${guest.memoryBytesMin / 2 ** 20} MiB of memory, and ${file} gives ${memoryBytes / 2 ** 20} MiB`,
     );
   return {
-    ...{ name, image: guest, memoryBytes, durability },
+    ...{ name, image: guest, memoryBytes, durability, provider },
     execution: { mode: config.mode, accelerator: config.accel ?? 'auto', vcpus: config.vcpus ?? 1 },
     guestAddress: guestAddress(address, file),
     gateway: guestGateway(gateway, file),
