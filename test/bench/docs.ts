@@ -5,7 +5,8 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { format, resolveConfig } from 'prettier';
-import { failuresOf, figure, headlineTable, tableOf, type Report } from './report.ts';
+import { figure } from './figure.ts';
+import { failuresOf, headlineTable, tableOf, type Report } from './report.ts';
 
 /** Stores `report` and its plot, then writes benchmarks.md anew from all reports in `docsFolder`. */
 export async function keepInDocs(report: Report, svg: string, docsFolder: string): Promise<void> {
@@ -60,7 +61,7 @@ function renderSection(report: Report, hasFigure: boolean): string[] {
     '',
     markdownTable(tableOf(rows)),
     '',
-    markdownTable([['headline', 'value'], ...headlineTable(headline)]),
+    markdownTable([['headline', 'value', 'wanted'], ...headlineTable(headline)]),
     ...(failures.length === 0
       ? []
       : ['', 'Failed runs:', '', ...failures.map((text) => `- ${oneLine(text)}`)]),

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { Measurements } from './measurements.ts';
-import { figure, makeReport, renderReport, type Report } from './report.ts';
+import { figure } from './figure.ts';
+import { makeReport, renderReport, type Report } from './report.ts';
 
 async function sample(): Promise<Report> {
   const measurements = new Measurements();
@@ -29,7 +30,7 @@ async function sample(): Promise<Report> {
       settings: { runs: 2 },
       versions: { redis: '7' },
       rows: measurements.rows(),
-      headline: { memcached_ready_s_p50: 3 },
+      headline: { memcached_ready_s_p50: 3, start_warm_s: 21, idle_cpu_percent: 9 },
       plots: [],
     },
   );
@@ -42,7 +43,7 @@ describe('a report', () => {
       expect.arrayContaining(['machine', 'versions', 'commit', 'settings', 'rows', 'headline']),
     );
     expect(value['versions']).toEqual({ node: '20', redis: '7' });
-    expect(value['headline']).toEqual({ memcached_ready_s_p50: 3 });
+    expect(value['headline']).toEqual({ memcached_ready_s_p50: 3, start_warm_s: 21, idle_cpu_percent: 9 });
   });
 
   it('as text shows median, range, and every failed run with its reason', async () => {
@@ -51,6 +52,13 @@ describe('a report', () => {
     expect(text).toMatch(/^start +s +- +- +- +0 +1$/m);
     expect(text).toContain('start: no quorum');
     expect(text).toContain('commit unknown');
+  });
+
+  it('says what is wanted of a headline figure, and where it falls short', async () => {
+    const text = renderReport(await sample());
+    expect(text).toMatch(/^start_warm_s +21 +at most 20: MISSED$/m);
+    expect(text).toMatch(/^idle_cpu_percent +9 +at most 10$/m);
+    expect(text).toMatch(/^memcached_ready_s_p50 +3$/m);
   });
 });
 

@@ -1,6 +1,8 @@
 /** The result of one bench: JSON for programs, a table for people. Every failed run is shown. */
 import { renderTable } from '../../cli/output.ts';
+import { wanted } from './bars.ts';
 import type { Outcome, Settings } from './bench.ts';
+import { figure } from './figure.ts';
 import type { Machine } from './machine.ts';
 import type { Row } from './measurements.ts';
 
@@ -37,13 +39,6 @@ export function makeReport(
   };
 }
 
-/** Figures of a row as people read them: four digits that count. */
-export function figure(value: number): string {
-  if (!Number.isFinite(value)) return '-';
-  if (Math.abs(value) >= 1000) return Math.round(value).toLocaleString('en-US');
-  return String(Number(value.toPrecision(4)));
-}
-
 /** Cells of the table, its header first. */
 export function tableOf(rows: readonly Row[]): string[][] {
   return [
@@ -58,9 +53,9 @@ export function tableOf(rows: readonly Row[]): string[][] {
   ];
 }
 
-/** `name value` of every headline key. */
+/** Every headline key with its value, and what is wanted of it. */
 export function headlineTable(headline: Readonly<Record<string, number>>): string[][] {
-  return Object.entries(headline).map(([name, value]) => [name, figure(value)]);
+  return Object.entries(headline).map(([name, value]) => [name, figure(value), wanted(name, value)]);
 }
 
 export function failuresOf(rows: readonly Row[]): string[] {
