@@ -9,12 +9,13 @@ import type { LoadReport } from '../framework/load-program.ts';
 import { NetworkNamespace } from '../framework/network-namespace.ts';
 import {
   backupOf,
+  framesServed,
   hasReturned,
   leaderOf,
+  type Part,
   replicaOf,
   signalReplica,
   TestVm,
-  type Part,
 } from '../framework/test-vm.ts';
 
 const connections = 4;
@@ -87,10 +88,7 @@ describe.skipIf(whyImpossible !== undefined)(`one failure (${whyImpossible ?? 'r
       const after = await vm.until((status) => hasReturned(before, status, name, part));
       const tookMs = performance.now() - began;
       // What serves now does so for a while.
-      const served = leaderOf(after).status?.framesDelivered ?? 0;
-      await vm.until(
-        (status) => status.leader !== null && (leaderOf(status).status?.framesDelivered ?? 0) > served + 500,
-      );
+      await vm.until((status) => framesServed(status) > framesServed(after) + 500);
       judge(`${part} of ${name}, PROTECTED again after ${tookMs.toFixed(0)} ms`, await clients.stop());
       return after;
     }

@@ -11,6 +11,7 @@ import { join } from 'node:path';
 import { execa } from 'execa';
 import type { AgentEvent, ReplicaStatus, VmStatus } from '../../vmm/index.ts';
 import { folders, projectFolder } from '../../vmm/index.ts';
+import { askUntil } from './ask-until.ts';
 import type { SeparateHosts } from './consensus/separate-hosts.ts';
 import { signalReplica, type CommandResult } from './test-vm.ts';
 
@@ -66,9 +67,6 @@ export class AgentProcess {
     this.#child.kill(signal);
   }
 }
-
-/** Below what a test may take: what it waited for in vain is said, and what it started is ended. */
-const patienceMs = 240_000;
 
 export class HostedVm {
   readonly name: string;
@@ -150,15 +148,13 @@ export class HostedVm {
 
   /** The first status on this host that `holds`; asked again until then. Throws when none does for minutes. */
   async until(host: number, holds: (status: VmStatus) => boolean): Promise<VmStatus> {
-    const deadline = performance.now() + patienceMs;
-    for (;;) {
+    return askUntil(async () => {
       // One that has ended may be what the asked one waits for.
       const failures = [...this.#agents.values()].map(({ failure }) => failure);
       const status = await Promise.race([this.status(host), ...failures]);
       if (status instanceof Error) throw status;
-      if (holds(status)) return status;
-      if (performance.now() > deadline) throw new Error(`Still ${JSON.stringify(status)}`);
-    }
+      return status;
+    }, holds);
   }
 
   /** Its status on this host once it is PROTECTED; one process asks, which takes less of the machine than `until`. */

@@ -8,11 +8,9 @@ import { join } from 'node:path';
 import { execa } from 'execa';
 import type { AgentEvent, ReplicaStatus, VmStatus } from '../../vmm/index.ts';
 import { folders, projectFolder } from '../../vmm/index.ts';
+import { askUntil } from './ask-until.ts';
 import { faultyDisk } from './faulty-disk.ts';
 import type { NetworkNamespace } from './network-namespace.ts';
-
-/** Below what a test may take: what it waited for in vain is said, and what it started is ended. */
-const patienceMs = 240_000;
 
 export class TestVm {
   readonly name: string;
@@ -44,12 +42,7 @@ export class TestVm {
 
   /** The first status that `holds`; asked again until then. Throws with the last one when none does for minutes. */
   async until(holds: (status: VmStatus) => boolean): Promise<VmStatus> {
-    const deadline = performance.now() + patienceMs;
-    for (;;) {
-      const status = await this.status();
-      if (holds(status)) return status;
-      if (performance.now() > deadline) throw new Error(`Still ${JSON.stringify(status)}`);
-    }
+    return askUntil(() => this.status(), holds);
   }
 
   async stop(): Promise<void> {
@@ -64,12 +57,7 @@ export class TestVm {
 
   /** Asked again until `holds`. Throws with the last ones when it does not for minutes. */
   async untilEvents(replica: string, holds: (events: readonly AgentEvent[]) => boolean): Promise<void> {
-    const deadline = performance.now() + patienceMs;
-    for (;;) {
-      const events = await this.events(replica);
-      if (holds(events)) return;
-      if (performance.now() > deadline) throw new Error(`Still ${JSON.stringify(events)}`);
-    }
+    await askUntil(() => this.events(replica), holds);
   }
 
   /** What an agent wrote; empty when there is none. */
